@@ -1,0 +1,31 @@
+# `make check` is the gate: what it accepts may be merged. PYTHON names the interpreter of the environment.
+PYTHON ?= python
+
+.PHONY: check format lint types imports test coverage bench
+
+check: lint types imports test
+
+format:
+	$(PYTHON) -m ruff format .
+	$(PYTHON) -m ruff check --fix .
+
+lint:
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m ruff check .
+
+types:
+	$(PYTHON) -m mypy
+	$(PYTHON) -m pyright --pythonpath "$$($(PYTHON) -c 'import sys; print(sys.executable)')"
+
+imports:
+	$(PYTHON) -c "from importlinter.cli import lint_imports_command as check; check()"
+
+test:
+	$(PYTHON) -m pytest
+
+coverage:
+	$(PYTHON) -m coverage run -m pytest
+	$(PYTHON) -m coverage report
+
+bench:
+	$(PYTHON) -m bench store --storage sqlite:///:temporary:

@@ -1,0 +1,356 @@
+"""What the engine asks for, and the completions that answer.
+
+Actions are orders, completions and observations are past facts. Each action with a ``token`` (but :class:`Send`) is
+answered by exactly one completion with the same token, given to :meth:`msilo_core.Engine.complete`: the one named at
+the action, or :class:`StorageFailed`. Times are Unix times: ``_s`` seconds, ``_ms`` milliseconds.
+"""
+
+from enum import StrEnum
+from typing import TypeAlias
+
+import msgspec
+
+from msilo_core.flow import Flow
+from msilo_core.message import Request
+from msilo_core.uri import Aor
+
+__all__ = [
+    "Action",
+    "Answered",
+    "Arrived",
+    "Bind",
+    "Binding",
+    "Bound",
+    "CloseFlow",
+    "Completion",
+    "Dropped",
+    "Dump",
+    "Dumped",
+    "Expire",
+    "Expired",
+    "LookUp",
+    "LookedUp",
+    "Message",
+    "Outcome",
+    "Refused",
+    "Send",
+    "Settle",
+    "Settled",
+    "StorageAction",
+    "StorageFailed",
+    "Store",
+    "Stored",
+]
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A MESSAGE as the silo keeps it: a row of the table ``silo``.
+
+    Text of header fields is as it came, decoded as UTF-8 with ``surrogateescape``, so that encoding it the same way
+    gives the octets back. `src_addr`, `dst_addr`, `ctype`, `callid`, `from_tag` and `owner` are valid UTF-8 without NUL.
+
+    Attributes:
+        owner: whose inbox it is in (columns ``username``, ``domain``).
+        src_addr: From URI without display name and tag.
+        dst_addr: To URI.
+        inc_time_s: arrival.
+        exp_time_s: from this second on it is never delivered.
+        snd_time_s: when to send a reminder; 0 for an ordinary offline message.
+        ctype: value of Content-Type with its parameters; empty if there was none.
+        body: octets, as received.
+        extra_hdrs: header lines kept for delivery, each ending in CRLF.
+        callid: Call-ID; with `cseq` and `from_tag` it tells a repeat from a new message (RFC 3261 section 8.2.2.2).
+        cseq: CSeq number, 0 to 2**31 - 1; -1 in a row that Kamailio wrote.
+        from_tag: tag of From; empty for an RFC 2543 sender.
+        from_hdr: value of From as received, tag included; empty in a row that Kamailio wrote.
+        to_hdr: value of To as received; empty in a row that Kamailio wrote.
+        date_hdr: value of Date as received; empty if there was none.
+        message_id: number of the row; 0 before it is stored. Ascending in the order of arrival.
+        attempts: deliveries begun and failed so far.
+        status: 0 while it waits for delivery; otherwise the status of the response that set it aside.
+        reason: why it was set aside, or why the last attempt failed.
+    """
+
+    owner: Aor
+    src_addr: str
+    dst_addr: str
+    inc_time_s: int
+    exp_time_s: int
+    snd_time_s: int = 0
+    ctype: str = ""
+    body: bytes = b""
+    extra_hdrs: str = ""
+    callid: str = ""
+    cseq: int = -1
+    from_tag: str = ""
+    from_hdr: str = ""
+    to_hdr: str = ""
+    date_hdr: str = ""
+    message_id: int = 0
+    attempts: int = 0
+    status: int = 0
+    reason: str = ""
+
+
+class Binding(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A contact that an address of record is registered at (RFC 3261 section 10.3).
+
+    Attributes:
+        contact: the Contact URI as it was registered first; the key within the owner.
+        params: Contact parameters as received, from the first ``;`` on, or empty.
+        q: preference in thousandths, 0 to 1000 (RFC 3261 section 20.10); 1000 where none was given.
+        expires_s: end of the binding.
+        callid: Call-ID of the REGISTER.
+        cseq: CSeq number of the REGISTER.
+        path: value of Path as received, comma-separated, or empty (RFC 3327).
+        instance: ``+sip.instance`` without quotes, or empty (RFC 5626).
+        reg_id: ``reg-id``, 0 if none.
+        methods: methods of the Contact's ``methods`` parameter, else of Allow, else empty (all).
+        flow: the flow that the REGISTER came by.
+        node: name of the server that holds the flow.
+        updated_ms: when the REGISTER arrived.
+    """
+
+    contact: str
+    params: str = ""
+    q: int = 1000
+    expires_s: int
+    callid: str
+    cseq: int
+    path: str = ""
+    instance: str = ""
+    reg_id: int = 0
+    methods: str = ""
+    flow: Flow
+    node: str = ""
+    updated_ms: int = 0
+
+
+class Outcome(StrEnum):
+    """What became of a leased message."""
+
+    DELIVERED = "delivered"
+    """A 2xx came: the row is deleted."""
+    REFUSED = "refused"
+    """It can never be delivered: the row is set aside with `status` and `reason` for an operator to see."""
+    FAILED = "failed"
+    """It was tried and may be tried again: attempts, `status` and `reason` are noted and the lease is given up."""
+    RELEASED = "released"
+    """It was not tried: the lease is given up and nothing else changes."""
+    WITHDRAWN = "withdrawn"
+    """Its sender was told that it was not stored: the row is deleted."""
+
+
+# Actions
+
+
+class Send(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Put `data` on `flow`.
+
+    A `token` other than 0 asks for :meth:`msilo_core.Engine.send_failed` when that cannot be done; it needs no
+    answer otherwise, and may stand in more than one Send.
+    """
+
+    flow: Flow
+    data: bytes
+    token: int = 0
+
+
+class CloseFlow(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Close a stream after what was sent before it; `flow_closed` need not follow."""
+
+    flow: Flow
+    reason: str
+
+
+class Dropped(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Observation: something that came by `flow` was ignored. There is nothing to do but count it."""
+
+    flow: Flow
+    reason: str
+
+
+class Answered(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Observation of a :class:`msilo_core.UserAgent`: a request of ours has its final status.
+
+    Attributes:
+        number: what :meth:`UserAgent.message` or :meth:`UserAgent.register` returned for it.
+        method: of the request.
+        status: 200 to 699; 408 also for no answer in time, 503 for a transport that failed.
+        reason: reason phrase, or empty where no response came.
+        received: whether a response came.
+    """
+
+    number: int
+    method: str
+    status: int
+    reason: str
+    received: bool
+
+
+class Arrived(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Observation of a :class:`msilo_core.UserAgent`: a MESSAGE came for the first time, and was answered 200."""
+
+    request: Request
+
+
+class LookUp(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Where is `owner` registered at `now_s`, and does anything wait in the inbox? Answer: :class:`LookedUp`."""
+
+    token: int
+    owner: Aor
+    now_s: int
+
+
+class Bind(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Change the bindings of `owner` as one REGISTER says, all or nothing. Answer: :class:`Bound` or :class:`Refused`.
+
+    The rules are in :func:`msilo_core.registrar.rebind`, which the store calls inside its transaction.
+
+    Attributes:
+        contacts: bindings to add or refresh, and with ``expires_s`` not after `now_s` to remove; empty to ask only.
+        remove_all: ``Contact: *`` with ``Expires: 0``; `contacts` is empty then.
+        callid: Call-ID of the REGISTER.
+        cseq: CSeq number of the REGISTER.
+        bindings_max: most bindings that may result.
+    """
+
+    token: int
+    owner: Aor
+    now_s: int
+    callid: str
+    cseq: int
+    contacts: tuple[Binding, ...] = ()
+    remove_all: bool = False
+    bindings_max: int = 16
+
+
+class Store(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Keep `message` durably. Answer: :class:`Stored`, after the commit.
+
+    A row of the same owner, Call-ID, CSeq and From tag is the same message: it is answered with that row's number and
+    nothing is added. Rows of one batch, and of successive batches of one server, get ascending numbers.
+    """
+
+    token: int
+    message: Message
+
+
+class Dump(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Lease the oldest messages that wait for `owner`. Answer: :class:`Dumped`.
+
+    Taken are rows with ``snd_time`` 0, not set aside, not expired at `now_ms`, in the order of their numbers, without
+    a gap: where the oldest is leased by another node until a time after `now_ms`, nothing is taken.
+
+    Attributes:
+        messages_max: most rows to take.
+        node: who leases; a row that it leased before is taken again with a new end.
+        now_ms: the present.
+        lease_until_ms: end of the lease, after which any node may take the rows.
+    """
+
+    token: int
+    owner: Aor
+    messages_max: int
+    node: str
+    now_ms: int
+    lease_until_ms: int
+
+
+class Settle(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Record what became of a message. Answer: :class:`Settled`.
+
+    Only who holds the lease may settle; WITHDRAWN needs none. `status` and `reason` say more for REFUSED and FAILED.
+    """
+
+    token: int
+    owner: Aor
+    message_id: int
+    node: str
+    outcome: Outcome
+    status: int = 0
+    reason: str = ""
+
+
+class Expire(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Delete what expired: messages (without a lease that still runs) and bindings. Answer: :class:`Expired`."""
+
+    token: int
+    now_ms: int
+
+
+StorageAction: TypeAlias = LookUp | Bind | Store | Dump | Settle | Expire
+Action: TypeAlias = Send | CloseFlow | Dropped | Answered | Arrived | StorageAction
+
+
+# Completions
+
+
+class LookedUp(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Bindings that are alive, by descending q, then latest first; `waiting`: a message waits for delivery.
+
+    `waiting` is only said of an owner with bindings; it is False otherwise.
+    """
+
+    token: int
+    bindings: tuple[Binding, ...]
+    waiting: bool
+
+
+class Bound(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """The REGISTER is durable; all bindings alive after it, ordered as in :class:`LookedUp`, and `waiting` as there."""
+
+    token: int
+    bindings: tuple[Binding, ...]
+    waiting: bool
+
+
+class Refused(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """The REGISTER changed nothing; answer it with `status`."""
+
+    token: int
+    status: int
+    reason: str
+
+
+class Stored(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """The message is durable in row `message_id`; `repeated`: it was before."""
+
+    token: int
+    message_id: int
+    repeated: bool = False
+
+
+class Dumped(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Messages leased, oldest first.
+
+    `busy_until_ms` is not 0 if there are none because another node's lease runs until then.
+    """
+
+    token: int
+    messages: tuple[Message, ...]
+    busy_until_ms: int = 0
+
+
+class Settled(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Recorded; `lost`: the row was no longer ours, nothing was recorded."""
+
+    token: int
+    lost: bool = False
+
+
+class Expired(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """How many messages were deleted."""
+
+    token: int
+    messages: int
+
+
+class StorageFailed(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """The store could not do it, or nobody knows; `reason` is for the log."""
+
+    token: int
+    reason: str
+
+
+Completion: TypeAlias = LookedUp | Bound | Refused | Stored | Dumped | Settled | Expired | StorageFailed

@@ -1,0 +1,65 @@
+"""What the engine is told before it starts."""
+
+import msgspec
+
+from msilo_core.errors import LocalError
+from msilo_core.flow import TransportName
+
+__all__ = ["Config", "SiloConfig", "TransportName"]
+
+
+class SiloConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The silo's parameters under the names of Kamailio's msilo.
+
+    Attributes:
+        expire_time: seconds that a stored message lives, at least 1; its Expires header may shorten that.
+        check_time: seconds between two rounds of the cleaner, at least 1.
+        clean_period: expired rows are deleted every `check_time` times `clean_period` seconds, at least 1.
+        add_date: 1 puts ``[Offline message - <date>]`` before text/plain bodies; 0 leaves every body as it is.
+    """
+
+    expire_time: int = 259_200
+    check_time: int = 60
+    clean_period: int = 10
+    add_date: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("expire_time", "check_time", "clean_period"):
+            value: int = getattr(self, name)
+            if value < 1:
+                raise LocalError(f"{name} = {value} is out of range: give 1 or more")
+        if self.add_date not in (0, 1):
+            raise LocalError(f"add_date = {self.add_date} is out of range: give 0 or 1")
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """Policy and timers of one engine.
+
+    Attributes:
+        domains: host parts whose users are ours, lower case; empty: any, which only suits trusted senders.
+        trusted: networks in CIDR form whose requests are served; others get 403. Loopback by default.
+        node: name of this server in leases; must be unique among those that share a store and differ after a restart.
+        expires_default_s: lifetime of a binding that asks for none (RFC 3261 section 10.2.1.1: one hour).
+        expires_min_s: shorter ones get 423; 60 as RFC 3261 section 10.3 shows.
+        expires_max_s: longer ones are shortened to this.
+        relay_ms: how long a live MESSAGE may wait for the phone's final answer before it is stored. Well below Timer F
+            of the sender (32 s), so that the 202 still finds its transaction (RFC 4321 section 1.2).
+        lease_ms: how long a node may hold messages that it delivers; longer than one transaction (32 s).
+        t1_ms: RFC 3261 section 17.1.1.1, estimate of the round trip.
+        t2_ms: most time between retransmissions of a non-INVITE request.
+        t4_ms: how long a message stays in the network.
+        silo: the parameters of msilo.
+    """
+
+    domains: frozenset[str] = frozenset()
+    trusted: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
+    node: str = "msilo"
+    expires_default_s: int = 3600
+    expires_min_s: int = 60
+    expires_max_s: int = 86_400
+    relay_ms: int = 6_000
+    lease_ms: int = 90_000
+    t1_ms: int = 500
+    t2_ms: int = 4_000
+    t4_ms: int = 5_000
+    silo: SiloConfig = SiloConfig()

@@ -1,0 +1,283 @@
+"""What every SIP element has below its own logic: framing, the two kinds of transactions, answers, streams.
+
+The transport and transaction layers of RFC 3261 (sections 17 and 18) as one base class. The engine puts registrar,
+relay and silo on top of it, the user agent a phone's few words.
+"""
+
+import random
+from abc import ABC, abstractmethod
+from typing import ClassVar, Final
+
+from msilo_core.actions import Action, CloseFlow, Dropped, Send
+from msilo_core.clock import Deadlines, Moment
+from msilo_core.config import Config
+from msilo_core.entropy import Entropy
+from msilo_core.errors import LocalError, PeerError
+from msilo_core.flow import Flow
+from msilo_core.framing import Keepalive, Malformed, StreamFramer, frame_datagram
+from msilo_core.limits import Limits
+from msilo_core.message import Request, Response, build_response
+from msilo_core.statistics import Statistics
+from msilo_core.transactions import ClientTransactions, ServerTransaction, ServerTransactions, server_key
+from msilo_core.transport import reply_flow, seen_at
+
+__all__ = ["REASONS", "Element", "earliest"]
+
+REASONS: Final[dict[int, str]] = {
+    200: "OK",
+    202: "Accepted",
+    400: "Bad Request",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    408: "Request Timeout",
+    413: "Request Entity Too Large",
+    414: "Request-URI Too Long",
+    415: "Unsupported Media Type",
+    416: "Unsupported URI Scheme",
+    420: "Bad Extension",
+    423: "Interval Too Brief",
+    430: "Flow Failed",
+    480: "Temporarily Unavailable",
+    481: "Call/Transaction Does Not Exist",
+    482: "Loop Detected",
+    483: "Too Many Hops",
+    500: "Server Internal Error",
+    503: "Service Unavailable",
+    505: "Version Not Supported",
+    513: "Message Too Large",
+}
+"""Reason phrases of RFC 3261 section 21 and, for 202, RFC 3428 section 5."""
+
+
+class _Stream:
+    """The framer of one stream, and how many octets of an unfinished message were last counted in it."""
+
+    __slots__ = ("framer", "pending_bytes")
+
+    def __init__(self, limits: Limits) -> None:
+        self.framer = StreamFramer(limits)
+        self.pending_bytes = 0
+
+
+class Element(ABC):
+    """A SIP element without I/O; what it makes of a new request is for a subclass to say."""
+
+    allow: ClassVar[str]
+    """Value of the Allow header: the methods that are answered with something else than 405."""
+
+    def __init__(self, config: Config, limits: Limits | None, entropy: random.Random | None, now: Moment) -> None:
+        self.statistics = Statistics()
+        self._config = config
+        self._limits = limits if limits is not None else Limits()
+        self._entropy = Entropy(entropy if entropy is not None else random.SystemRandom())
+        self._now = now
+        self._servers = ServerTransactions(config, self._limits)
+        self._clients = ClientTransactions(config, self._limits)
+        self._streams: dict[Flow, _Stream] = {}
+        self._streams_bytes = 0
+        self._stream_deadlines: Deadlines[Flow] = Deadlines()
+
+    # -- Inputs --------------------------------------------------------------------------------------------------------
+
+    def receive_datagram(self, data: bytes, flow: Flow, now: Moment) -> list[Action]:
+        """Take one datagram (RFC 3261 section 18.3).
+
+        Args:
+            data: its octets, 0 to 65,535.
+            flow: where it came from, and the socket it came to.
+            now: instant of arrival.
+        """
+        return self._receive(frame_datagram(data, self._limits), flow, self._told(now))
+
+    def receive_stream(self, data: bytes, flow: Flow, now: Moment) -> list[Action]:
+        """Take octets of a stream (RFC 3261 section 18.3, section 7.5).
+
+        Args:
+            data: one or more octets, cut anywhere; the end of the stream is :meth:`flow_closed`.
+            flow: the connection they came by; the first octets make it known.
+            now: instant of arrival.
+
+        Raises:
+            LocalError: `data` is empty.
+        """
+        if not data:
+            raise LocalError("no octets: the end of a stream is flow_closed")
+        now = self._told(now)
+        stream = self._streams.get(flow)
+        if stream is None:
+            stream = self._streams[flow] = _Stream(self._limits)
+        actions: list[Action] = []
+        for framed in stream.framer.receive(data):
+            actions += self._receive(framed, flow, now)
+            if isinstance(framed, Malformed) and framed.fatal:
+                return actions + self._cut(flow, str(framed.error), now)
+        return actions + self._watch(stream, flow, now)
+
+    def flow_opened(self, flow: Flow, now: Moment) -> list[Action]:
+        """A stream was accepted; it must send a whole message within ``stream_message_ms``. Needed for nothing else."""
+        now = self._told(now)
+        self._streams.setdefault(flow, _Stream(self._limits))
+        self._stream_deadlines.arm(flow, now.mono_ms + self._limits.stream_message_ms)
+        return []
+
+    def flow_closed(self, flow: Flow, reason: str, now: Moment) -> list[Action]:
+        """A stream ended; what waits for an answer on it has failed. Datagram flows do not end."""
+        del reason
+        now = self._told(now)
+        self._forget(flow)
+        return self._clients.flow_closed(flow, now)
+
+    def send_failed(self, token: int, now: Moment) -> list[Action]:
+        """A :class:`Send` with this `token` could not be carried out (RFC 3261 section 17.1.4)."""
+        return self._clients.send_failed(token, self._told(now))
+
+    def handle_timeout(self, now: Moment) -> list[Action]:
+        """Do what is due; called early, nothing."""
+        now = self._told(now)
+        self._servers.handle_timeout(now)
+        actions = self._clients.handle_timeout(now)
+        for flow in self._stream_deadlines.pop_due(now.mono_ms):
+            actions += self._cut(flow, "a message took too long", now)
+        return actions
+
+    def next_timeout(self) -> int | None:
+        """Return when :meth:`handle_timeout` is to be called, in ``mono_ms``; None if nothing is due ever."""
+        return earliest(self._servers.next_timeout(), self._clients.next_timeout(), self._stream_deadlines.next_ms())
+
+    # -- For a subclass ------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _receive_new(self, request: Request, key: str, flow: Flow, now: Moment) -> list[Action]:
+        """A request came that is neither a repeat nor an ACK; `key` is for a transaction, if it is to have one."""
+
+    def _begin(self, request: Request, key: str, flow: Flow) -> ServerTransaction:
+        return self._servers.begin(key, request, reply_flow(request.via, flow))
+
+    def _respond(
+        self,
+        transaction: ServerTransaction,
+        request: Request,
+        flow: Flow,
+        status: int,
+        now: Moment,
+        reason: str = "",
+        headers: list[tuple[str, str]] | None = None,
+    ) -> list[Action]:
+        response = self._response(request, flow, status, reason, headers)
+        return self._servers.respond(transaction, status, response, now)
+
+    def _answer(self, request: Request, flow: Flow, status: int, reason: str = "") -> list[Action]:
+        """Answer without a transaction: a repeat is answered anew."""
+        return [Send(reply_flow(request.via, flow), self._response(request, flow, status, reason))]
+
+    def _response(
+        self,
+        request: Request,
+        flow: Flow,
+        status: int,
+        reason: str = "",
+        headers: list[tuple[str, str]] | None = None,
+    ) -> bytes:
+        headers = headers if headers is not None else []
+        if status == 503:
+            headers = [*headers, ("Retry-After", str(self._limits.retry_after_s))]
+        elif status == 405 or request.method == "OPTIONS":
+            headers = [*headers, ("Allow", self.allow)]
+        return build_response(
+            request,
+            status,
+            reason or REASONS.get(status, "Unknown"),
+            to_tag=self._entropy.tag(),
+            via_suffix=seen_at(request.via, flow),
+            headers=headers,
+        )
+
+    def _refuse_malformed(self, malformed: Malformed, flow: Flow, now: Moment) -> list[Action]:
+        del now
+        request = malformed.message
+        if not isinstance(request, Request) or request.method == "ACK":
+            return self._drop(flow, f"malformed: {type(malformed.error).__name__}")
+        try:
+            answer_to = reply_flow(request.via, flow)
+            response = self._response(request, flow, malformed.error.status_hint)
+        except PeerError:
+            # Without a Via that can be read there is nobody to answer.
+            return self._drop(flow, "malformed: no usable Via")
+        return [*self._drop(flow, f"malformed: {type(malformed.error).__name__}"), Send(answer_to, response)]
+
+    def _drop(self, flow: Flow, reason: str) -> list[Action]:
+        dropped = self.statistics.dropped
+        dropped[reason] = dropped.get(reason, 0) + 1
+        return [Dropped(flow, reason)]
+
+    # -- Messages ------------------------------------------------------------------------------------------------------
+
+    def _told(self, now: Moment) -> Moment:
+        # A clock that is read in several threads may seem to step back; deadlines must not.
+        if now.mono_ms < self._now.mono_ms:
+            return self._now
+        self._now = now
+        return now
+
+    def _receive(self, framed: Request | Response | Malformed | Keepalive, flow: Flow, now: Moment) -> list[Action]:
+        match framed:
+            case Request():
+                return self._receive_request(framed, flow, now)
+            case Response():
+                return self._receive_response(framed, flow, now)
+            case Malformed():
+                return self._refuse_malformed(framed, flow, now)
+            case Keepalive():
+                # RFC 5626 section 3.5.1: a double CRLF on a stream is a ping, answered by a single one.
+                return [Send(flow, b"\r\n")] if flow.is_stream else []
+
+    def _receive_response(self, response: Response, flow: Flow, now: Moment) -> list[Action]:
+        transaction = self._clients.find(response)
+        if transaction is None:
+            return self._drop(flow, "response without a transaction")
+        return self._clients.receive(transaction, response, now)
+
+    def _receive_request(self, request: Request, flow: Flow, now: Moment) -> list[Action]:
+        if request.method == "ACK":
+            # Never answered: it ends the INVITE that we answered 405.
+            return self._drop(flow, "ACK")
+        key = server_key(request)
+        known = self._servers.find(key)
+        if known is not None:
+            return self._servers.repeat(known, now)
+        return self._receive_new(request, key, flow, now)
+
+    # -- Streams -------------------------------------------------------------------------------------------------------
+
+    def _watch(self, stream: _Stream, flow: Flow, now: Moment) -> list[Action]:
+        """Bound what an unfinished message may cost, in octets and in time."""
+        was, pending = stream.pending_bytes, stream.framer.pending_bytes
+        stream.pending_bytes = pending
+        self._streams_bytes += pending - was
+        if not pending:
+            self._stream_deadlines.disarm(flow)
+        elif flow not in self._stream_deadlines:
+            self._stream_deadlines.arm(flow, now.mono_ms + self._limits.stream_message_ms)
+        if self._streams_bytes > self._limits.streams_bytes_max and pending:
+            return self._cut(flow, "too many octets of unfinished messages", now)
+        return []
+
+    def _cut(self, flow: Flow, reason: str, now: Moment) -> list[Action]:
+        self._forget(flow)
+        return [
+            CloseFlow(flow, reason),
+            *self._drop(flow, "stream cut"),
+            *self._clients.flow_closed(flow, now),
+        ]
+
+    def _forget(self, flow: Flow) -> None:
+        stream = self._streams.pop(flow, None)
+        if stream is not None:
+            self._streams_bytes -= stream.pending_bytes
+        self._stream_deadlines.disarm(flow)
+
+
+def earliest(*deadlines_ms: int | None) -> int | None:
+    """Return the earliest of several deadlines, or None if there is none."""
+    return min((at_ms for at_ms in deadlines_ms if at_ms is not None), default=None)

@@ -1,0 +1,363 @@
+"""The engine: framing, transactions, registrar, relay and silo behind one class, the only one a runner meets.
+
+Octets, completions and time go in; each call returns everything that must be done, in order. Nothing waits inside to
+be polled for but the next deadline. Peers cannot make it raise: what they do wrong becomes an answer, a closed flow or
+a :class:`Dropped`.
+"""
+
+import ipaddress
+import random
+from functools import partial
+from typing import Final
+
+from msilo_core.actions import (
+    Action,
+    Bind,
+    Bound,
+    Completion,
+    Expire,
+    Expired,
+    LookedUp,
+    LookUp,
+    Refused,
+    StorageFailed,
+    Store,
+    Stored,
+)
+from msilo_core.clock import Deadlines, Moment
+from msilo_core.config import Config
+from msilo_core.desk import Desk
+from msilo_core.element import Element, earliest
+from msilo_core.errors import LocalError, PeerError
+from msilo_core.flow import Flow
+from msilo_core.limits import Limits
+from msilo_core.message import Request, Response, relay_response
+from msilo_core.registrar import register_of, response_headers
+from msilo_core.route import Call, Route, ServerRoute
+from msilo_core.rows import row_of
+from msilo_core.silo import Silo
+from msilo_core.transactions import ServerTransaction
+from msilo_core.uri import Aor, parse_aor
+
+__all__ = ["Engine"]
+
+# Hosts whose trust has been decided are remembered, so that a datagram costs a dict look-up; a scan of addresses
+# must not grow it for ever.
+_TRUST_CACHE_MAX: Final = 10_000
+
+
+class Overloaded(PeerError):
+    """So much is under way that nothing new is begun."""
+
+    status_hint = 503
+
+    def __init__(self) -> None:
+        super().__init__("too many requests under way")
+
+
+class Engine(Element):
+    """A SIP registrar, MESSAGE relay and silo without I/O."""
+
+    allow = "MESSAGE, REGISTER, OPTIONS, CANCEL, ACK"
+
+    def __init__(
+        self,
+        config: Config,
+        limits: Limits | None = None,
+        *,
+        entropy: random.Random | None = None,
+        now: Moment,
+        route: Route | None = None,
+    ) -> None:
+        """Make an engine with nothing under way.
+
+        Args:
+            config: policy and timers.
+            limits: bounds; the defaults of :class:`Limits` if None.
+            entropy: source of branches, tags and Call-IDs; the system's if None. The same seed, the same octets.
+            now: the present.
+            route: what becomes of a request; :class:`ServerRoute` if None.
+
+        Raises:
+            LocalError: a network in `config.trusted` is not one.
+        """
+        super().__init__(config, limits, entropy, now)
+        self._route: Route = route if route is not None else ServerRoute()
+        self._trusted = _networks(config.trusted)
+        self._trust: dict[str, bool] = {}
+        self._desk = Desk(self._limits)
+        self._cleaner: Deadlines[None] = Deadlines()
+        self._silo = Silo(
+            config,
+            self._limits,
+            self._desk,
+            self._clients,
+            self._entropy,
+            self.statistics,
+            is_open=self._streams.__contains__,
+            pass_on=self.call_pass_on,
+            fail_call=self._fail_call,
+        )
+        self._closing = False
+        self._arm_cleaner(now)
+
+    # -- Inputs --------------------------------------------------------------------------------------------------------
+
+    def complete(self, completion: Completion, now: Moment) -> list[Action]:
+        """Take the answer to a storage action.
+
+        Raises:
+            LocalError: its token is not awaited, or it answers another kind of action.
+        """
+        return self._desk.complete(completion, self._told(now))
+
+    def dump(self, aor: Aor | str, contact: str | None, now: Moment) -> list[Action]:
+        """Deliver what waits for `aor`, as a REGISTER would.
+
+        Args:
+            aor: the owner.
+            contact: deliver to this Contact URI only; to all that are registered if None.
+            now: the present.
+
+        Raises:
+            ParseError: `aor` is not an address of record.
+        """
+        now = self._told(now)
+        owner = parse_aor(aor) if isinstance(aor, str) else aor
+        handler = partial(self._dump_located, owner, contact)
+        return [LookUp(self._desk.issue(handler, _ignore, now), owner, now.unix_s)]
+
+    def close(self, now: Moment) -> list[Action]:
+        """Begin a graceful end: new requests get 503, no delivery begins, leases not in use are given up."""
+        now = self._told(now)
+        self._closing = True
+        self._cleaner.disarm(None)
+        return self._silo.close(now)
+
+    def handle_timeout(self, now: Moment) -> list[Action]:
+        """Do what is due; called early, nothing."""
+        actions = super().handle_timeout(now)
+        now = self._told(now)
+        actions += self._desk.handle_timeout(now)
+        actions += self._silo.handle_timeout(now)
+        for _ in self._cleaner.pop_due(now.mono_ms):
+            actions += self._clean(now)
+        return actions
+
+    # -- Questions -----------------------------------------------------------------------------------------------------
+
+    def next_timeout(self) -> int | None:
+        """Return when :meth:`handle_timeout` is to be called, in ``mono_ms``; None if nothing is due ever."""
+        return earliest(
+            super().next_timeout(),
+            self._desk.next_timeout(),
+            self._silo.next_timeout(),
+            self._cleaner.next_ms(),
+        )
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is under way that a graceful end has to wait for."""
+        return self._desk.is_idle and not self._servers.active_count and self._silo.is_idle
+
+    # -- Messages ------------------------------------------------------------------------------------------------------
+
+    def _receive_new(self, request: Request, key: str, flow: Flow, now: Moment) -> list[Action]:
+        method = request.method
+        if not self._is_trusted(flow.remote[0]):
+            return self._answer(request, flow, 403, "Not a Trusted Peer")
+        if self._closing or self._servers.is_full or self._desk.is_full:
+            return self._answer(request, flow, 503)
+        if method == "CANCEL":
+            return self._cancel(request, flow, key)
+        transaction = self._begin(request, key, flow)
+        if method not in ("MESSAGE", "REGISTER", "OPTIONS"):
+            return self._respond(transaction, request, flow, 405, now)
+        if request.max_forwards == 0 and method != "OPTIONS":
+            return self._respond(transaction, request, flow, 483, now)
+        if method == "OPTIONS":
+            return self._respond(transaction, request, flow, 200, now)
+        return self._route_request(request, transaction, flow, now)
+
+    def _route_request(self, request: Request, transaction: ServerTransaction, flow: Flow, now: Moment) -> list[Action]:
+        owner = _owner_of(request)
+        is_local = owner is not None and self._serves(owner)
+        call = Call(self, transaction, request, flow, owner, is_local, now)
+        if owner is None or not is_local or request.method != "MESSAGE" or not self._route.uses_location:
+            return self._run(call, now)
+        self._silo.expect(owner)
+        token = self._desk.issue(partial(self._located, call), _ignore, now)
+        return [LookUp(token, owner, now.unix_s)]
+
+    def _located(self, call: Call, completion: Completion, now: Moment) -> list[Action]:
+        assert call.owner is not None
+        if isinstance(completion, LookedUp):
+            self._silo.located(call, completion)
+            return self._run(call, now)
+        self._silo.located(call, None)
+        return self._storage_failed(call, completion, now) + self._silo.advance(call.owner, now)
+
+    def _run(self, call: Call, now: Moment) -> list[Action]:
+        actions = call.run(self._route.request_route, now)
+        if call.owner is not None:
+            actions += self._silo.advance(call.owner, now)
+        return actions
+
+    def _fail_call(self, call: Call, status: int, response: Response | None, now: Moment) -> list[Action]:
+        call.status, call.response = status, response
+        call.reason = response.reason if response is not None else ""
+        return call.run(self._route.failure_route, now)
+
+    # -- What a route may ask for (CallHandler) ------------------------------------------------------------------------
+
+    def call_reply(self, call: Call, status: int, reason: str, now: Moment) -> list[Action]:
+        """Answer with a response of our own."""
+        return self._respond(call.transaction, call.request, call.flow, status, now, reason)
+
+    def call_pass_on(self, call: Call, response: Response, now: Moment) -> list[Action]:
+        """Answer with a phone's response, our Via taken off (RFC 3261 section 16.7 step 3)."""
+        return self._servers.respond(call.transaction, response.status, relay_response(response), now)
+
+    def call_relay(self, call: Call, now: Moment) -> list[Action]:
+        """Send to the contacts of the owner."""
+        if call.method != "MESSAGE" or call.owner is None or not self._route.uses_location:
+            raise LocalError("relay is for a MESSAGE whose owner was located")
+        return self._silo.relay(call, now)
+
+    def call_save(self, call: Call, now: Moment) -> list[Action]:
+        """Carry out a REGISTER."""
+        if call.method != "REGISTER" or call.owner is None:
+            raise LocalError("save is for a REGISTER")
+        try:
+            change = register_of(call.request, call.flow, self._config, now)
+        except PeerError as error:
+            extra = [("Min-Expires", str(self._config.expires_min_s))] if error.status_hint == 423 else []
+            return self._respond(call.transaction, call.request, call.flow, error.status_hint, now, headers=extra)
+        token = self._desk.issue(partial(self._bound, call), _ignore, now)
+        return [
+            Bind(
+                token, call.owner, now.unix_s, change.callid, change.cseq, change.contacts, change.remove_all,
+                self._limits.bindings_per_aor_max,
+            )
+        ]  # fmt: skip
+
+    def call_store(self, call: Call, owner: Aor, src_addr: str, dst_addr: str, now: Moment) -> list[Action]:
+        """Store a MESSAGE, and answer it when it is durable."""
+        if call.method != "MESSAGE":
+            raise LocalError("m_store is for a MESSAGE")
+        if self._desk.is_full:
+            raise Overloaded
+        message = row_of(call.request, owner, src_addr, dst_addr, self._config.silo, now)
+        self._silo.storing(owner)
+        handler = partial(self._stored, call, owner)
+        return [Store(self._desk.issue(handler, partial(self._stored_late, owner), now), message)]
+
+    # -- Completions ---------------------------------------------------------------------------------------------------
+
+    def _stored(self, call: Call, owner: Aor, completion: Completion, now: Moment) -> list[Action]:
+        if not isinstance(completion, Stored):
+            return self._storage_failed(call, completion, now) + self._silo.stored(call, owner, 0, now)
+        if completion.repeated:
+            self.statistics.repeated_messages += 1
+        else:
+            self.statistics.stored_messages += 1
+        actions = self._respond(call.transaction, call.request, call.flow, 202, now)
+        return actions + self._silo.stored(call, owner, completion.message_id, now)
+
+    def _stored_late(self, owner: Aor, completion: Completion, now: Moment) -> list[Action]:
+        # Its sender was told 503 and will send it again; a row that was there before belongs to an earlier 202.
+        if isinstance(completion, Stored) and not completion.repeated:
+            return self._silo.withdraw(owner, completion.message_id, now)
+        return []
+
+    def _bound(self, call: Call, completion: Completion, now: Moment) -> list[Action]:
+        assert call.owner is not None
+        match completion:
+            case Bound(bindings=bindings, waiting=waiting):
+                self.statistics.registrations += 1
+                headers = response_headers(bindings, now)
+                actions = self._respond(call.transaction, call.request, call.flow, 200, now, headers=headers)
+                return actions + self._silo.bound(call.owner, bindings, waiting, now)
+            case Refused(status=status, reason=reason):
+                return self._respond(call.transaction, call.request, call.flow, status, now, reason)
+            case _:
+                return self._storage_failed(call, completion, now)
+
+    def _dump_located(self, owner: Aor, contact: str | None, completion: Completion, now: Moment) -> list[Action]:
+        if not isinstance(completion, LookedUp):
+            return []
+        bindings = tuple(b for b in completion.bindings if contact is None or b.contact == contact)
+        return self._silo.bound(owner, bindings, completion.waiting, now)
+
+    def _storage_failed(self, call: Call, completion: Completion, now: Moment) -> list[Action]:
+        if not isinstance(completion, StorageFailed):
+            raise LocalError(f"{type(completion).__name__} does not answer what {call.method} asked for")
+        self.statistics.storage_failures += 1
+        return self._respond(call.transaction, call.request, call.flow, 503, now)
+
+    def _cancel(self, request: Request, flow: Flow, key: str) -> list[Action]:
+        # Section 9.2: the transaction it means has the same branch and sent-by. A non-INVITE request is not affected.
+        prefix = key.removesuffix("CANCEL")
+        known = any(self._servers.find(prefix + method) for method in ("MESSAGE", "REGISTER", "OPTIONS"))
+        return self._answer(request, flow, 200 if known else 481)
+
+    # -- Policy --------------------------------------------------------------------------------------------------------
+
+    def _is_trusted(self, host: str) -> bool:
+        known = self._trust.get(host)
+        if known is None:
+            if len(self._trust) >= _TRUST_CACHE_MAX:
+                self._trust.clear()
+            known = self._trust[host] = _in_networks(host, self._trusted)
+        return known
+
+    def _serves(self, owner: Aor) -> bool:
+        return not self._config.domains or owner.domain in self._config.domains
+
+    # -- The cleaner ---------------------------------------------------------------------------------------------------
+
+    def _arm_cleaner(self, now: Moment) -> None:
+        silo = self._config.silo
+        self._cleaner.arm(None, now.mono_ms + silo.check_time * silo.clean_period * 1000)
+
+    def _clean(self, now: Moment) -> list[Action]:
+        self._arm_cleaner(now)
+        return [Expire(self._desk.issue(self._expired, self._expired, now), now.unix_ms)]
+
+    def _expired(self, completion: Completion, now: Moment) -> list[Action]:
+        del now
+        if isinstance(completion, Expired):
+            self.statistics.expired_messages += completion.messages
+        return []
+
+
+def _owner_of(request: Request) -> Aor | None:
+    """Say whose request it is; see :class:`Call`."""
+    candidates = (request.to.uri,) if request.method == "REGISTER" else (request.uri, request.to.uri)
+    for uri in candidates:
+        try:
+            return uri.aor()
+        except PeerError:
+            continue
+    return None
+
+
+def _networks(texts: tuple[str, ...]) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    try:
+        return [ipaddress.ip_network(text) for text in texts]
+    except ValueError as error:
+        raise LocalError(f"{error}: give a network such as 10.0.0.0/8") from None
+
+
+def _in_networks(host: str, networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return any(address.version == network.version and address in network for network in networks)
+
+
+def _ignore(_completion: Completion, _now: Moment) -> list[Action]:
+    return []

@@ -1,0 +1,181 @@
+"""Pieces of RFC 3261 section 25.1 as pattern text, the ABNF above each.
+
+They work on text that was decoded with ``surrogateescape`` and unfolded, so linear white space is SP and HTAB
+alone. Everything is spelt out in ASCII: ``\\d``, ``\\w`` and ``(?i)`` know letters and digits that SIP does
+not.
+
+Each piece is deterministic: what repeats is possessive, or cannot match in two ways. So a pattern put
+    together from them looks at an octet a bounded number of times, whatever a peer sends.
+"""
+
+import ipaddress
+import re
+from typing import Final
+
+from msilo_core.errors import ParseError
+
+__all__ = [
+    "ABSOLUTE_URI",
+    "DIGITS",
+    "HOST",
+    "IPV6_REFERENCE",
+    "LWS",
+    "NAME_OR_IPV4",
+    "PASSWORD",
+    "QUOTED_STRING",
+    "SWS",
+    "TOKEN",
+    "URI_HEADERS",
+    "URI_PARAMETERS",
+    "USER",
+    "WORD",
+    "bounded_int",
+    "is_token",
+    "normalise_host",
+    "parse_port",
+    "require_ipv6_reference",
+]
+
+# LWS  =  [*WSP CRLF] 1*WSP          SWS  =  [LWS]
+LWS: Final = r"[ \t]++"
+SWS: Final = r"[ \t]*+"
+
+# 1*DIGIT
+DIGITS: Final = r"[0-9]++"
+
+# token       =  1*(alphanum / "-" / "." / "!" / "%" / "*" / "_" / "+" / "`" / "'" / "~" )
+TOKEN: Final = r"[A-Za-z0-9\-.!%*_+`'~]++"
+
+# word        =  1*(alphanum / "-" / "." / "!" / "%" / "*" / "_" / "+" / "`" / "'" / "~" /
+#                "(" / ")" / "<" / ">" / ":" / "\" / DQUOTE / "/" / "[" / "]" / "?" / "{" / "}" )
+WORD: Final = r"""[A-Za-z0-9\-.!%*_+`'~()<>:\\"/\[\]?{}]++"""
+
+# quoted-string  =  SWS DQUOTE *(qdtext / quoted-pair ) DQUOTE
+# qdtext         =  LWS / %x21 / %x23-5B / %x5D-7E / UTF8-NONASCII
+# quoted-pair    =  "\" (%x00-09 / %x0B-0C / %x0E-7F)
+QUOTED_STRING: Final = r'"(?:[^"\\\x00-\x08\x0A-\x1F\x7F]++|\\[\x00-\x09\x0B\x0C\x0E-\x7F])*+"'
+
+# hostname       =  *( domainlabel "." ) toplabel [ "." ]
+# domainlabel    =  alphanum / alphanum *( alphanum / "-" ) alphanum
+# toplabel       =  ALPHA / ALPHA *( alphanum / "-" ) alphanum
+_LABEL_REST = r"[A-Za-z0-9]*+(?:-++[A-Za-z0-9]++)*+"
+_HOSTNAME = rf"(?:[A-Za-z0-9]{_LABEL_REST}\.(?=[A-Za-z0-9]))*+[A-Za-z]{_LABEL_REST}\.?+"
+
+# IPv4address    =  1*3DIGIT "." 1*3DIGIT "." 1*3DIGIT "." 1*3DIGIT
+# Above 255 there is no such address, and what looks like one may not be taken for a name.
+_OCTET = r"(?:25[0-5]|2[0-4][0-9]|[01]?[0-9]{1,2})"
+_IPV4 = rf"{_OCTET}\.{_OCTET}\.{_OCTET}\.{_OCTET}(?![A-Za-z0-9.\-])"
+
+# IPv6reference  =  "[" IPv6address "]"
+# The length is that of the longest IPv6address, with one colon more for the erratum in RFC 5118 section 4.10.
+# Whether the colons are right is for `require_ipv6_reference` to say.
+IPV6_REFERENCE: Final = r"\[[0-9A-Fa-f:.]{2,46}\]"
+
+# host             =  hostname / IPv4address / IPv6reference
+NAME_OR_IPV4: Final = rf"(?:{_IPV4}|{_HOSTNAME})"
+HOST: Final = rf"(?:{NAME_OR_IPV4}|{IPV6_REFERENCE})"
+
+# escaped     =  "%" HEXDIG HEXDIG
+_ESCAPED = r"%[0-9A-Fa-f]{2}"
+
+# unreserved  =  alphanum / mark
+# mark        =  "-" / "_" / "." / "!" / "~" / "*" / "'" / "(" / ")"
+_UNRESERVED = r"A-Za-z0-9\-_.!~*'()"
+
+# user             =  1*( unreserved / escaped / user-unreserved )
+# user-unreserved  =  "&" / "=" / "+" / "$" / "," / ";" / "?" / "/"
+USER: Final = rf"(?:[{_UNRESERVED}&=+$,;?/]++|{_ESCAPED})++"
+
+# password         =  *( unreserved / escaped / "&" / "=" / "+" / "$" / "," )
+PASSWORD: Final = rf"(?:[{_UNRESERVED}&=+$,]++|{_ESCAPED})*+"
+
+# uri-parameters    =  *( ";" uri-parameter)
+# other-param       =  pname [ "=" pvalue ]
+# pname, pvalue     =  1*paramchar
+# paramchar         =  param-unreserved / unreserved / escaped
+# param-unreserved  =  "[" / "]" / "/" / ":" / "&" / "+" / "$"
+_PARAM_TEXT = rf"(?:[{_UNRESERVED}\[\]/:&+$]++|{_ESCAPED})++"
+URI_PARAMETERS: Final = rf"(?:;{_PARAM_TEXT}(?:={_PARAM_TEXT})?+)*+"
+
+# headers         =  "?" header *( "&" header )
+# header          =  hname "=" hvalue
+# hname           =  1*( hnv-unreserved / unreserved / escaped )
+# hvalue          =  *( hnv-unreserved / unreserved / escaped )
+# hnv-unreserved  =  "[" / "]" / "/" / "?" / ":" / "+" / "$"
+_HEADER_TEXT = rf"(?:[{_UNRESERVED}\[\]/?:+$]++|{_ESCAPED})"
+_HEADER = rf"{_HEADER_TEXT}++={_HEADER_TEXT}*+"
+URI_HEADERS: Final = rf"(?:\?{_HEADER}(?:&{_HEADER})*+)?+"
+
+# absoluteURI    =  scheme ":" ( hier-part / opaque-part )
+# scheme         =  ALPHA *( ALPHA / DIGIT / "+" / "-" / "." )
+# uric           =  reserved / unreserved / escaped
+# reserved       =  ";" / "/" / "?" / ":" / "@" / "&" / "=" / "+" / "$" / ","
+# Brackets too, as RFC 3986 has them in its reserved set for an IPv6 host.
+ABSOLUTE_URI: Final = rf"[A-Za-z][A-Za-z0-9+\-.]*+:(?:[{_UNRESERVED};/?:@&=+$,\[\]]++|{_ESCAPED})++"
+
+_TOKEN = re.compile(TOKEN)
+_DIGITS = re.compile(DIGITS)
+_TRIPLE_COLON = re.compile(r":::(?=[0-9]++\.)")
+_PORT_DIGITS_MAX = 5
+_PORT_MAX = 65535
+
+
+def is_token(text: str) -> bool:
+    """Say whether `text` is a ``token``."""
+    return _TOKEN.fullmatch(text) is not None
+
+
+def bounded_int(text: str, digits_max: int) -> int | None:
+    """Return the value of ``1*DIGIT``, or None if it has more than `digits_max` digits without leading zeros.
+
+    Raises:
+        ParseError: `text` is something else.
+    """
+    if _DIGITS.fullmatch(text) is None:
+        raise ParseError("digits", text)
+    if len(text) <= digits_max:
+        return int(text)
+    # int() of a long text is quadratic, and since 3.11.0 an error: the bound comes first.
+    significant = text.lstrip("0")
+    return int(significant or "0") if len(significant) <= digits_max else None
+
+
+def parse_port(digits: str) -> int:
+    """Return a port, 1 to 65535.
+
+    Raises:
+        ParseError: `digits` is no such number. Nothing can be sent to port 0.
+    """
+    port = bounded_int(digits, _PORT_DIGITS_MAX)
+    if port is None or not 1 <= port <= _PORT_MAX:
+        raise ParseError("a port from 1 to 65535", digits)
+    return port
+
+
+def require_ipv6_reference(host: str) -> ipaddress.IPv6Address:
+    """Return the address in `host`, text that matches :data:`IPV6_REFERENCE`.
+
+    Raises:
+        ParseError: the brackets do not hold an IPv6 address.
+    """
+    # RFC 5118 section 4.10: the grammar of RFC 3261 asks for a colon too many before an IPv4 part; "following
+    # the Robustness Principle, an implementation must tolerate both".
+    address = _TRIPLE_COLON.sub("::", host[1:-1])
+    try:
+        return ipaddress.IPv6Address(address)
+    except ValueError:
+        raise ParseError("an IPv6 address in brackets", host) from None
+
+
+def normalise_host(host: str) -> str:
+    """Return a form of `host` that is equal for equal hosts.
+
+    Names are in lower case without the root's dot; IPv6 is compared by address, not by text (RFC 5954 section
+    4.2).
+    """
+    if host.startswith("["):
+        return f"[{require_ipv6_reference(host).compressed}]"
+    if host.rpartition(".")[2].isdigit():
+        # No name ends in a label of digits. The addresses 192.0.2.1 and 192.000.002.001 are one.
+        return ".".join(str(int(octet)) for octet in host.split("."))
+    return host.lower().removesuffix(".")

@@ -1,0 +1,99 @@
+"""Every bound that a peer can run into, with its unit, its default and the reason for the number."""
+
+import msgspec
+
+__all__ = ["Limits"]
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds of the parser, the engine and the transports. Past each of them there is an answer, never growth.
+
+    ``_bytes`` are octets, ``_ms`` milliseconds, ``_s`` seconds; the others are counts.
+    """
+
+    message_bytes_max: int = 65535
+    """A whole message. RFC 3261 section 18.1.1 asks every element to take datagrams up to this size."""
+
+    head_bytes_max: int = 32768
+    """Start-line and headers. Proxies add a Via and a Record-Route each; 16 hops stay far below."""
+
+    line_bytes_max: int = 8192
+    """One header line with its folds: an Identity header with a certificate reference is the longest seen."""
+
+    headers_max: int = 128
+    """Header lines in one message, as in the usual HTTP servers."""
+
+    body_bytes_max: int = 65535
+    """A body: what fits into one message in any case."""
+
+    uri_bytes_max: int = 1024
+    """A URI. A URI can never be long enough to overflow an index entry of the store."""
+
+    user_bytes_max: int = 255
+    """The user part of an address of record, and its host: indexed in the store."""
+
+    call_id_bytes_max: int = 512
+    """A Call-ID; with tag, user and host it must fit an index entry of 2,700 octets."""
+
+    tag_bytes_max: int = 255
+    """A From tag; see `call_id_bytes_max`."""
+
+    stream_message_ms: int = 30_000
+    """From the first octet of a message on a stream to its last; a slower peer is cut off. Its Timer F ends at 32 s."""
+
+    streams_bytes_max: int = 67_108_864
+    """Octets of unfinished messages on all streams together: a thousand of the longest. Past it the stream that grows
+    is cut off."""
+
+    server_transactions_max: int = 20_000
+    """Requests under way at once. Past it a new request is answered 503 without a transaction."""
+
+    finished_transactions_max: int = 50_000
+    """Answered requests remembered for repeats: some 600 octets each. Past it the oldest are forgotten, and
+    the store's unique key still tells a repeated MESSAGE."""
+
+    client_transactions_max: int = 20_000
+    """Requests of ours under way at once; past it a relay fails and the message is stored."""
+
+    storage_actions_max: int = 20_000
+    """Completions awaited from the store. Past it a new request is answered 503."""
+
+    storage_ms: int = 8_000
+    """A completion that takes longer is given up and the request answered 503: before the sender's Timer F (32 s)
+    and after a database's failover, which takes a few seconds."""
+
+    retry_after_s: int = 10
+    """The Retry-After of a 503: time for a database to come back, short enough for a person who waits."""
+
+    bindings_per_aor_max: int = 16
+    """Contacts registered for one address of record: a person has a handful of devices."""
+
+    waiting_per_owner_max: int = 64
+    """Live messages that wait in memory behind one that is being relayed to the same owner; past it they are stored."""
+
+    deliveries_max: int = 1_000
+    """Owners whose inbox is delivered at the same time; others wait their turn."""
+
+    deliveries_waiting_max: int = 100_000
+    """Owners that wait for their turn; past it a REGISTER brings no delivery until its next refresh."""
+
+    page_messages_max: int = 16
+    """Messages of one inbox held in memory while it is delivered: memory does not grow with the inbox."""
+
+    connections_max: int = 10_000
+    """Open stream connections in all."""
+
+    connections_per_host_max: int = 1_000
+    """Open stream connections from one remote host: a proxy may hold many, nobody may hold all."""
+
+    connection_buffer_bytes_max: int = 1_048_576
+    """Octets waiting to be sent on one connection; a peer that does not read is cut off."""
+
+    datagrams_per_wakeup_max: int = 256
+    """Datagrams taken from a socket before the writers have their turn."""
+
+    outbox_datagrams_max: int = 10_000
+    """Datagrams kept while the socket takes no more; past it they are dropped and the transactions repeat them."""
+
+    batch_max: int = 512
+    """Actions in one statement of the store; more brought nothing when measured."""

@@ -1,0 +1,192 @@
+"""What a REGISTER does to the bindings of its address of record (RFC 3261 section 10.3, steps 6 to 8).
+
+A pure function of the bindings there are and the change that is asked for. A store calls it inside the transaction
+that reads the ones and writes the other, so that two servers cannot tear one address of record apart.
+"""
+
+import re
+
+import msgspec
+
+from msilo_core.actions import Bind, Binding
+from msilo_core.clock import Moment
+from msilo_core.config import Config
+from msilo_core.errors import ParseError, PeerError
+from msilo_core.fields import STAR, Contact, format_date
+from msilo_core.flow import Flow
+from msilo_core.message import Request
+from msilo_core.uri import parse_uri
+
+__all__ = [
+    "Change",
+    "IntervalTooBrief",
+    "Rebinding",
+    "Rejection",
+    "preferred",
+    "rebind",
+    "register_of",
+    "response_headers",
+]
+
+# One parameter with its semicolon; a quoted string in it may hold semicolons.
+_PARAM = re.compile(r';[^;"]*(?:"(?:[^"\\]|\\.)*"[^;"]*)*')
+
+
+class IntervalTooBrief(PeerError):
+    """A binding shorter than the registrar takes (RFC 3261 section 10.3 step 7)."""
+
+    status_hint = 423
+
+
+class Change(msgspec.Struct, frozen=True, gc=False):
+    """What a REGISTER asks for; see :class:`msilo_core.actions.Bind`."""
+
+    callid: str
+    cseq: int
+    contacts: tuple[Binding, ...]
+    remove_all: bool
+
+
+def register_of(request: Request, flow: Flow, config: Config, now: Moment) -> Change:
+    """Read a REGISTER (RFC 3261 section 10.3).
+
+    Args:
+        request: a validated REGISTER.
+        flow: the flow that it came by.
+        config: bounds of the expiry.
+        now: arrival.
+
+    Raises:
+        ParseError: a Contact is not one, or `*` stands with anything but ``Expires: 0``.
+        IntervalTooBrief: a binding is asked for less than ``expires_min_s``.
+    """
+    callid, cseq = request.call_id, request.cseq.number
+    contacts = request.contacts
+    default_s = config.expires_default_s if request.expires_s is None else request.expires_s
+    if contacts is STAR:
+        if request.expires_s != 0:
+            raise ParseError("Expires: 0 with Contact: *", request.get("expires") or "")
+        return Change(callid, cseq, (), True)
+    methods = ",".join(request.get_all("allow"))
+    path = ", ".join(request.get_all("path"))
+    return Change(
+        callid,
+        cseq,
+        tuple(
+            Binding(
+                contact=contact.uri_text,
+                params=_without_expires(contact.params),
+                q=1000 if contact.q is None else contact.q,
+                expires_s=now.unix_s + _granted_s(contact, default_s, config),
+                callid=callid,
+                cseq=cseq,
+                path=path,
+                instance=contact.instance,
+                reg_id=contact.reg_id,
+                methods=contact.methods or methods,
+                flow=flow,
+                node=config.node,
+                updated_ms=now.unix_ms,
+            )
+            for contact in contacts
+        ),
+        False,
+    )
+
+
+def response_headers(bindings: tuple[Binding, ...], now: Moment) -> list[tuple[str, str]]:
+    """Return the headers of the 200: every binding with its remaining seconds, and the date (step 8)."""
+    headers = [("Date", format_date(now.unix_s))]
+    headers += [("Contact", f"<{b.contact}>{b.params};expires={b.expires_s - now.unix_s}") for b in bindings]
+    return headers
+
+
+def _without_expires(params: str) -> str:
+    # What is left of a binding is counted anew in each answer.
+    kept = [param for param in _PARAM.findall(params) if _name_of(param) != "expires"]
+    return "".join(kept)
+
+
+def _name_of(param: str) -> str:
+    return param[1:].partition("=")[0].strip().lower()
+
+
+def _granted_s(contact: Contact, default_s: int, config: Config) -> int:
+    asked_s = default_s if contact.expires_s is None else contact.expires_s
+    if 0 < asked_s < config.expires_min_s:
+        raise IntervalTooBrief(f"{asked_s} s is less than {config.expires_min_s} s")
+    return min(asked_s, config.expires_max_s)
+
+
+class Rebinding(msgspec.Struct, frozen=True, gc=False):
+    """What to write: `removed` and `written` by Contact URI, and all of `bindings` that are then alive.
+
+    A binding in `written` replaces the one of the same `contact` or is new.
+    """
+
+    bindings: tuple[Binding, ...]
+    written: tuple[Binding, ...]
+    removed: tuple[str, ...]
+
+
+class Rejection(msgspec.Struct, frozen=True, gc=False):
+    """The whole REGISTER fails with `status`; nothing is written ("all or nothing", RFC 3261 section 10.3 step 7)."""
+
+    status: int
+    reason: str
+
+
+def preferred(binding: Binding) -> tuple[int, int, str]:
+    """Sort key: descending q, then the latest REGISTER first, then the URI so that the order is always the same."""
+    return (-binding.q, -binding.updated_ms, binding.contact)
+
+
+def rebind(current: tuple[Binding, ...], change: Bind) -> Rebinding | Rejection:
+    """Apply one REGISTER.
+
+    Args:
+        current: the owner's bindings as they stand, expired ones allowed: they count as absent.
+        change: the REGISTER; each of its contacts is matched with a current one by :func:`_same_contact`.
+    """
+    alive = {binding.contact: binding for binding in current if binding.expires_s > change.now_s}
+    # Rows of bindings that ran out are swept by the cleaner; one that is registered again is simply replaced.
+    if change.remove_all:
+        for binding in alive.values():
+            if _is_stale(binding, change):
+                return _out_of_order()
+        return Rebinding((), (), tuple(alive))
+    written: list[Binding] = []
+    removed: list[str] = []
+    for contact in change.contacts:
+        known = next((b for b in alive.values() if _same_contact(b, contact)), None)
+        if known is not None:
+            if _is_stale(known, change):
+                return _out_of_order()
+            del alive[known.contact]
+        if contact.expires_s > change.now_s:
+            if known is not None and known.contact != contact.contact:
+                removed.append(known.contact)
+            alive[contact.contact] = contact
+            written.append(contact)
+        elif known is not None:
+            removed.append(known.contact)
+    if len(alive) > change.bindings_max and written:
+        # No status of its own exists for this; 403 tells the device not to try again unchanged.
+        return Rejection(403, "Too Many Bindings")
+    return Rebinding(tuple(sorted(alive.values(), key=preferred)), tuple(written), tuple(removed))
+
+
+def _same_contact(known: Binding, contact: Binding) -> bool:
+    # "... by URI comparison rules" (section 10.3 step 7), which are those of section 19.1.4.
+    return known.contact == contact.contact or parse_uri(known.contact).equivalent(parse_uri(contact.contact))
+
+
+def _is_stale(known: Binding, change: Bind) -> bool:
+    # "If the Call-ID value in the existing binding differs from the Call-ID value in the request, the binding MUST be
+    # removed/updated ... If they are the same, the registrar compares the CSeq value."
+    return known.callid == change.callid and known.cseq >= change.cseq
+
+
+def _out_of_order() -> Rejection:
+    # "If not, the update MUST be aborted and the request fails." 500 is what section 12.2.2 answers to such a CSeq.
+    return Rejection(500, "CSeq Out of Order")

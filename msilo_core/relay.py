@@ -1,0 +1,230 @@
+"""A MESSAGE on its way to the contacts of its owner: where each contact is reached, and which answer counts.
+
+RFC 3261 section 16.6 (forwarding), 16.7 (choosing the response). A live request and a stored message go the same way;
+they differ in the octets, which the caller makes for each target.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from msilo_core.actions import Action, Binding
+from msilo_core.clock import Moment
+from msilo_core.entropy import Entropy
+from msilo_core.errors import PeerError
+from msilo_core.fields import split_list
+from msilo_core.flow import Flow
+from msilo_core.message import Request, Response, forward
+from msilo_core.transactions import TIMED_OUT, TRANSPORT_FAILED, ClientTransaction, ClientTransactions
+from msilo_core.transport import via_value
+from msilo_core.uri import Aor, SipUri, parse_uri
+
+__all__ = [
+    "DATAGRAM_BYTES_MAX",
+    "Fork",
+    "ForkUser",
+    "Target",
+    "capable",
+    "serialise_live",
+    "target_of",
+]
+
+DATAGRAM_BYTES_MAX = 65_507
+"""Most octets in a UDP datagram over IPv4: 65,535 less 20 of IP header and 8 of UDP header."""
+
+MAX_FORWARDS = 70
+"""Where a request has no Max-Forwards: "the element ... SHOULD [use] 70" (RFC 3261 section 16.6 step 3)."""
+
+_IPV4 = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
+
+
+class Target(msgspec.Struct, frozen=True, gc=False):
+    """One contact and how it is reached.
+
+    Attributes:
+        contact: its URI, the Request-URI of what is sent; the key of the window (RFC 3428 section 8).
+        flow: the next hop.
+        route: value of the Route header to add (the Path of the binding, RFC 3327), or empty.
+    """
+
+    contact: str
+    flow: Flow
+    route: str = ""
+
+
+def capable(bindings: Iterable[Binding], now: Moment) -> list[Binding]:
+    """Return those that are alive and take MESSAGE: an empty `methods` takes everything."""
+    return [
+        binding
+        for binding in bindings
+        if binding.expires_s > now.unix_s
+        and (not binding.methods or "MESSAGE" in re.split(r"[\s,]+", binding.methods.upper()))
+    ]
+
+
+def target_of(binding: Binding, is_open: Callable[[Flow], bool]) -> Target:
+    """Say how a binding is reached.
+
+    The stream that the REGISTER came by, while it is open: nothing else leads through a NAT. On UDP the Contact's
+    address where it is the one that the REGISTER came from, else the address that it came from: a Contact may name a
+    private address, a host name, or somebody else, and mail goes to its owner's device only. With a Path, the same
+    for the first element of the Path, which the registering request came through.
+    """
+    next_hop = split_list(binding.path)[0].strip().lstrip("<").partition(">")[0] if binding.path else binding.contact
+    return Target(binding.contact, _flow_to(next_hop, binding.flow, is_open), binding.path)
+
+
+def serialise_live(request: Request, via_suffix: str, target: Target, via: str) -> bytes:
+    """Return a request as it is passed on to a contact (RFC 3261 section 16.6); it must allow another hop.
+
+    `via_suffix` completes the Via that was topmost (section 18.2.1), so that the answer finds back through it.
+    """
+    hops = request.max_forwards
+    return forward(
+        request,
+        request_uri=target.contact,
+        via=via,
+        max_forwards=(MAX_FORWARDS if hops is None else hops) - 1,
+        via_suffix=via_suffix,
+        route=target.route,
+        drop=("route", "record-route"),
+    )
+
+
+class ForkUser(Protocol):
+    """Who wants to know what became of a fork."""
+
+    def fork_decided(self, fork: "Fork", status: int, response: Response | None, now: Moment) -> list[Action]:
+        """The first 2xx, or the best failure once no target is left; told once.
+
+        `response` is None for a status made here: 408 time-out, 503 transport error, 513 too long for a datagram.
+        """
+        ...
+
+    def branch_ended(self, fork: "Fork", contact: str, status: int, now: Moment) -> list[Action]:
+        """One target gave its final `status`; told for each, after :meth:`fork_decided` if that came of it."""
+        ...
+
+
+class Fork:
+    """The response context of one MESSAGE sent to several targets in parallel (RFC 3261 section 16).
+
+    Attributes:
+        owner: whose contacts they are.
+        row: number of the row that the message was stored in after the fork was decided, or 0; for the user.
+        taken: a target took it; for the user.
+    """
+
+    __slots__ = ("_best", "_decided", "_pending", "_user", "owner", "row", "taken")
+
+    def __init__(self, user: ForkUser, owner: Aor) -> None:
+        self.owner = owner
+        self.row = 0
+        self.taken = False
+        self._user = user
+        self._pending: dict[str, str] = {}
+        self._best: tuple[int, Response | None] = (TIMED_OUT, None)
+        self._decided = False
+
+    def begin(
+        self,
+        targets: Sequence[Target],
+        serialise: Callable[[Target, str], bytes],
+        clients: ClientTransactions,
+        entropy: Entropy,
+        now: Moment,
+    ) -> list[Action]:
+        """Send to all of `targets`.
+
+        Args:
+            targets: at least one.
+            serialise: makes the octets for a target and the value of our Via.
+            clients: where the transactions live.
+            entropy: for branches.
+            now: the present.
+        """
+        sends: list[tuple[str, Target, bytes]] = []
+        ended: list[tuple[str, int]] = []
+        for target in targets:
+            branch = entropy.branch()
+            data = serialise(target, via_value(target.flow, branch))
+            if len(data) > DATAGRAM_BYTES_MAX and not target.flow.is_stream:
+                ended.append((target.contact, 513))
+            elif clients.is_full:
+                ended.append((target.contact, TRANSPORT_FAILED))
+            else:
+                sends.append((branch, target, data))
+                self._pending[branch] = target.contact
+        actions: list[Action] = []
+        for branch, target, data in sends:
+            actions += clients.begin(branch, "MESSAGE", target.flow, data, self, now)
+        for contact, status in ended:
+            actions += self._end(contact, status, None, now)
+        return actions
+
+    def answered(
+        self, transaction: ClientTransaction, status: int, response: Response | None, now: Moment
+    ) -> list[Action]:
+        """A branch was answered (:class:`msilo_core.transactions.ClientUser`)."""
+        if status < 200:
+            return []
+        return self._end(self._pending.pop(transaction.branch), status, response, now)
+
+    def give_up(self, now: Moment) -> list[Action]:
+        """Wait no longer: decide by what there is. The branches go on and are told to the user as they end."""
+        return self._decide(*self._best, now)
+
+    def _end(self, contact: str, status: int, response: Response | None, now: Moment) -> list[Action]:
+        actions: list[Action] = []
+        if status < 300:
+            actions += self._decide(status, response, now)
+        else:
+            if _rank(status) < _rank(self._best[0]) or self._best[0] == TIMED_OUT:
+                self._best = (status, response)
+            if not self._pending:
+                actions += self._decide(*self._best, now)
+        actions += self._user.branch_ended(self, contact, status, now)
+        return actions
+
+    def _decide(self, status: int, response: Response | None, now: Moment) -> list[Action]:
+        if self._decided:
+            return []
+        self._decided = True
+        return self._user.fork_decided(self, status, response, now)
+
+
+def _rank(status: int) -> tuple[int, int]:
+    # Section 16.7 step 6: a 6xx wins; else the lowest class; a time-out or a 503 says least about the request.
+    if status >= 600:
+        return (0, status)
+    if status in (TIMED_OUT, TRANSPORT_FAILED):
+        return (9, status)
+    return (status // 100, status)
+
+
+def _flow_to(next_hop: str, came_by: Flow, is_open: Callable[[Flow], bool]) -> Flow:
+    if came_by.is_stream and is_open(came_by):
+        return came_by
+    try:
+        uri = parse_uri(next_hop)
+    except PeerError:
+        return _afresh(came_by)
+    host = _literal(uri)
+    if host is None or host != came_by.remote[0]:
+        return _afresh(came_by)
+    wants_stream = (uri.transport or came_by.transport).lower() != "udp"
+    return Flow("tcp" if wants_stream else "udp", came_by.local, (host, uri.port or 5060))
+
+
+def _afresh(flow: Flow) -> Flow:
+    """The same peer, on a new connection where the old one is gone."""
+    return Flow(flow.transport, flow.local, flow.remote) if flow.is_stream else flow
+
+
+def _literal(uri: SipUri) -> str | None:
+    host = uri.host
+    if host.startswith("["):
+        return host[1:-1].lower()
+    return host if _IPV4.fullmatch(host) else None

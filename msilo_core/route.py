@@ -1,0 +1,225 @@
+"""Routing policy: plain synchronous functions that decide what becomes of a request, as in Kamailio's script.
+
+A route gets a :class:`Call` and says what is to happen by calling its methods; it does no I/O and may not wait. What
+it asks for is carried out after it has returned, in the order it asked.
+
+Two routes are ready: :class:`ServerRoute`, registrar, relay and silo in one, and :class:`SiloRoute`, which stores what
+a proxy sends it and dumps on REGISTER.
+"""
+
+from collections.abc import Callable
+from typing import ClassVar, Protocol
+
+from msilo_core.actions import Action, Binding
+from msilo_core.clock import Moment
+from msilo_core.errors import LocalError, PeerError
+from msilo_core.flow import Flow
+from msilo_core.message import Request, Response
+from msilo_core.relay import Fork
+from msilo_core.transactions import ServerTransaction
+from msilo_core.uri import Aor, parse_aor
+
+__all__ = ["Call", "CallHandler", "Route", "ServerRoute", "SiloRoute"]
+
+
+class Route(Protocol):
+    """What a routing policy has to offer.
+
+    Attributes:
+        uses_location: whether the bindings of the owner of each MESSAGE are looked up before :meth:`request_route`
+            is called. Without it `is_registered` is always False and `relay` cannot be used, and a query is saved.
+    """
+
+    uses_location: ClassVar[bool]
+
+    def request_route(self, call: "Call") -> None:
+        """A REGISTER or a MESSAGE for one of our domains, or a MESSAGE for any other."""
+        ...
+
+    def failure_route(self, call: "Call") -> None:
+        """No contact took a MESSAGE that was relayed; `call.status` says why."""
+        ...
+
+
+class ServerRoute:
+    """Registrar, relay and silo in one: deliver to whoever is registered, store for whoever is not."""
+
+    uses_location: ClassVar[bool] = True
+
+    def request_route(self, call: "Call") -> None:
+        """Register, relay or store."""
+        if not call.is_local:
+            call.reply(404, "Domain Not Served")
+        elif call.method == "REGISTER":
+            call.save()
+        elif call.is_registered:
+            call.relay()
+        elif not call.m_store():
+            call.reply(call.status, call.reason)
+
+    def failure_route(self, call: "Call") -> None:
+        """Store what may be delivered later; pass on what the phone refused."""
+        # 430: the flow to the phone is dead (RFC 5626 section 11.6), which is being offline by another name.
+        if call.status not in (408, 430, 480) and not 500 <= call.status < 600:
+            call.pass_on()
+        elif not call.m_store():
+            call.reply(call.status, call.reason)
+
+
+class SiloRoute:
+    """Beside a proxy: a MESSAGE that is sent here is stored, a REGISTER lets the stored ones out."""
+
+    uses_location: ClassVar[bool] = False
+
+    def request_route(self, call: "Call") -> None:
+        """Store or dump."""
+        if not call.is_local:
+            call.reply(404, "Domain Not Served")
+        elif call.method == "REGISTER":
+            call.save()
+        elif not call.m_store():
+            call.reply(call.status, call.reason)
+
+    def failure_route(self, call: "Call") -> None:
+        """Nothing is relayed, so that nothing can fail."""
+        raise LocalError(f"{call.method} was not relayed")
+
+
+class CallHandler(Protocol):
+    """What carries out a call's wishes: the engine."""
+
+    def call_reply(self, call: "Call", status: int, reason: str, now: Moment) -> list[Action]: ...
+
+    def call_pass_on(self, call: "Call", response: Response, now: Moment) -> list[Action]: ...
+
+    def call_relay(self, call: "Call", now: Moment) -> list[Action]: ...
+
+    def call_save(self, call: "Call", now: Moment) -> list[Action]: ...
+
+    def call_store(self, call: "Call", owner: Aor, src_addr: str, dst_addr: str, now: Moment) -> list[Action]:
+        """Raises PeerError if the message cannot be stored."""
+        ...
+
+
+class Call:
+    """One request on its way through the route.
+
+    Attributes:
+        request: the request, as received.
+        flow: the flow it came by.
+        owner: whose inbox or bindings it is about: the Request-URI of a MESSAGE where that is an address of record,
+            else its To URI; the To URI of a REGISTER. None if neither is one.
+        is_local: whether `owner` is in a domain that is ours.
+        bindings: contacts of `owner` that are alive.
+        status: in the failure route, the best status that came back; after a function returned False, the status that
+            says why.
+        reason: reason phrase for `status`.
+    """
+
+    __slots__ = (
+        "_actions", "_handler", "_now", "bindings", "flow", "fork", "is_local", "owner", "reason", "request",
+        "response", "status", "transaction",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        handler: CallHandler,
+        transaction: ServerTransaction,
+        request: Request,
+        flow: Flow,
+        owner: Aor | None,
+        is_local: bool,
+        now: Moment,
+    ) -> None:
+        self._handler = handler
+        self._actions: list[Action] = []
+        self._now = now
+        self.transaction = transaction
+        self.request = request
+        self.flow = flow
+        self.owner = owner
+        self.is_local = is_local
+        self.bindings: tuple[Binding, ...] = ()
+        self.status = 0
+        self.reason = ""
+        self.response: Response | None = None
+        self.fork: Fork | None = None
+
+    @property
+    def method(self) -> str:
+        """Method of the request."""
+        return self.request.method
+
+    @property
+    def is_registered(self) -> bool:
+        """Whether `owner` has a binding that is alive."""
+        return bool(self.bindings)
+
+    def reply(self, status: int, reason: str = "") -> None:
+        """Answer the request with a response of our own, `status` 200 to 699; a second answer is ignored."""
+        self._add(self._handler.call_reply(self, status, reason, self._now))
+
+    def pass_on(self) -> None:
+        """In the failure route: answer with the response that came back, or with `status` if there was none."""
+        if self.response is None:
+            self.reply(self.status, self.reason)
+        else:
+            self._add(self._handler.call_pass_on(self, self.response, self._now))
+
+    def relay(self) -> None:
+        """Send the MESSAGE to the contacts of `owner`, in its turn; the answer, or the failure route, follows."""
+        self._add(self._handler.call_relay(self, self._now))
+
+    def save(self) -> None:
+        """Carry out a REGISTER, answer it, and let out what waits in the inbox."""
+        self._add(self._handler.call_save(self, self._now))
+
+    def m_store(self, owner: str | None = None) -> bool:
+        """Store the MESSAGE; 202 follows once it is durable, 503 if it cannot be.
+
+        Args:
+            owner: URI of the address of record whose inbox it goes to; `self.owner` if None.
+
+        Returns:
+            False if it cannot be stored; `status` and `reason` then say why, and nothing was answered.
+        """
+        return self.m_store_addrs(owner, None, None)
+
+    def m_store_addrs(self, owner: str | None, src_addr: str | None, dst_addr: str | None) -> bool:
+        """As :meth:`m_store`, with other sender and recipient URIs than those in From and To."""
+        from_uri = src_addr if src_addr is not None else self.request.from_.uri_text
+        to_uri = dst_addr if dst_addr is not None else self.request.to.uri_text
+        try:
+            aor = self._owner_of(owner)
+            self._add(self._handler.call_store(self, aor, from_uri, to_uri, self._now))
+        except PeerError as error:
+            self.status, self.reason = error.status_hint, str(error)
+            return False
+        return True
+
+    def run(self, function: Callable[["Call"], None], now: Moment) -> list[Action]:
+        """Let a route function decide, and return what it asked for; may be nested, as when `relay` fails at once."""
+        outer, self._actions = self._actions, []
+        self._now = now
+        function(self)
+        actions, self._actions = self._actions, outer
+        return actions
+
+    def _add(self, actions: list[Action]) -> None:
+        self._actions += actions
+
+    def _owner_of(self, owner: str | None) -> Aor:
+        if owner is not None:
+            return parse_aor(owner)
+        if self.owner is None:
+            raise NoSuchOwner
+        return self.owner
+
+
+class NoSuchOwner(PeerError):
+    """Neither the Request-URI nor the To URI is an address of record."""
+
+    status_hint = 404
+
+    def __init__(self) -> None:
+        super().__init__("no address of record to store for")

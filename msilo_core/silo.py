@@ -1,0 +1,530 @@
+"""The silo: one inbox for each owner, and the order in which its messages reach the owner's phones.
+
+Everything that is under way for one owner is in one :class:`_Inbox`, from the arrival of a MESSAGE to the last answer
+of a phone; an owner with nothing under way has none. An inbox does one thing at a time:
+
+* it *relays* the live message at the head of its line, or
+* it *leases* the next page of stored messages, or
+* it *sends* the oldest message of the page.
+
+After each event `_advance` looks at what there is and begins the next thing. The order of arrival follows from three
+rules: a live message is stored when anything of its owner is stored or being stored; when one that was relayed has to
+be stored, all that wait behind it are stored too, in their order; and a page is taken from the store without gaps.
+
+The window (RFC 3428 section 8: one MESSAGE outstanding for each target) is `busy`: a contact is busy from the request
+to its final answer, also when nobody waits for that any more, and gets nothing until then. With several contacts a
+message goes to those that are idle, and is delivered when the first one takes it.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Final, TypeAlias
+
+import msgspec
+
+from msilo_core.actions import (
+    Action,
+    Binding,
+    Completion,
+    Dump,
+    Dumped,
+    LookedUp,
+    Message,
+    Outcome,
+    Settle,
+    Settled,
+    StorageFailed,
+)
+from msilo_core.clock import Deadlines, Moment
+from msilo_core.config import Config
+from msilo_core.desk import Desk
+from msilo_core.entropy import Entropy
+from msilo_core.errors import LocalError
+from msilo_core.flow import Flow
+from msilo_core.limits import Limits
+from msilo_core.message import Response
+from msilo_core.relay import Fork, Target, capable, serialise_live, target_of
+from msilo_core.route import Call
+from msilo_core.rows import serialise_row
+from msilo_core.statistics import Statistics
+from msilo_core.transactions import ClientTransactions
+from msilo_core.transport import seen_at
+from msilo_core.uri import Aor
+
+__all__ = ["Silo", "outcome_of"]
+
+# Between two tries of what the store could not do: short against the lifetime of a message and the patience of a
+# person, long enough not to hammer a database that is starting.
+_RETRY_MS = 2_000
+
+# Statuses that say something about the message, or about the contact, that another try will not change.
+_FOR_GOOD: Final = frozenset(
+    {400, 402, 403, 404, 405, 406, 410, 413, 414, 415, 416, 420, 421, 423, 428, 436, 437, 438, 439, 440, 470, 482, 483,
+     484, 485, 488, 489, 493, 494, 501, 505, 513}
+)  # fmt: skip
+
+FailCall: TypeAlias = Callable[[Call, int, Response | None, Moment], list[Action]]
+PassOn: TypeAlias = Callable[[Call, Response, Moment], list[Action]]
+
+
+def outcome_of(status: int, attempts: int) -> Outcome:
+    """Say what the final status of an attempt means for a stored message.
+
+    Args:
+        status: 200 to 699.
+        attempts: earlier attempts.
+    """
+    if status < 300:
+        return Outcome.DELIVERED
+    if status == 482 and attempts:
+        # A phone merges requests of the same Call-ID, CSeq and From tag: it has the message, and its answer was lost.
+        return Outcome.DELIVERED
+    if status >= 600 or status in _FOR_GOOD:
+        return Outcome.REFUSED
+    return Outcome.FAILED
+
+
+class _Inbox:
+    """What is under way for one owner.
+
+    Attributes:
+        owner: whose it is.
+        bindings: contacts, as last heard of.
+        busy: contacts with a MESSAGE outstanding.
+        arriving: MESSAGEs whose look-up is under way.
+        storing: Stores under way.
+        has_stored: whether the store may hold messages that wait.
+        registered: a REGISTER was carried out since the inbox was made: `bindings` are newer than any look-up.
+        dump_wanted: stored messages are to be delivered.
+        has_turn: it is one of the `deliveries_max` owners that are delivered to at the same time.
+        leasing: a Dump is under way.
+        page: leased messages, oldest first; the first is being sent if `sending`.
+        lease_until_ms: end of their lease, on the scale of ``unix_ms``.
+        fork: what is being sent or relayed and not decided.
+        sending: `fork` is the first message of `page`.
+        line: live calls, oldest first; the first is being relayed if `fork` and not `sending`.
+    """
+
+    __slots__ = (
+        "arriving", "bindings", "busy", "dump_wanted", "fork", "has_stored", "has_turn", "lease_until_ms", "leasing",
+        "line", "owner", "page", "registered", "sending", "storing",
+    )  # fmt: skip
+
+    def __init__(self, owner: Aor) -> None:
+        self.owner = owner
+        self.bindings: tuple[Binding, ...] = ()
+        self.busy: set[str] = set()
+        self.arriving = 0
+        self.storing = 0
+        self.has_stored = False
+        self.registered = False
+        self.dump_wanted = False
+        self.has_turn = False
+        self.leasing = False
+        self.page: deque[Message] = deque()
+        self.lease_until_ms = 0
+        self.fork: Fork | None = None
+        self.sending = False
+        self.line: deque[Call] = deque()
+
+
+class Silo:
+    """The inboxes of one engine."""
+
+    def __init__(
+        self,
+        config: Config,
+        limits: Limits,
+        desk: Desk,
+        clients: ClientTransactions,
+        entropy: Entropy,
+        statistics: Statistics,
+        *,
+        is_open: Callable[[Flow], bool],
+        pass_on: PassOn,
+        fail_call: FailCall,
+    ) -> None:
+        """Make an empty silo.
+
+        Args:
+            config: policy and timers.
+            limits: bounds.
+            desk: where completions are awaited.
+            clients: where MESSAGEs of ours are sent.
+            entropy: for branches.
+            statistics: counted in.
+            is_open: whether a stream is open.
+            pass_on: answers a live call with a phone's response.
+            fail_call: runs the failure route for a live call; may store it.
+        """
+        self._config = config
+        self._limits = limits
+        self._desk = desk
+        self._clients = clients
+        self._entropy = entropy
+        self._statistics = statistics
+        self._is_open = is_open
+        self._pass_on = pass_on
+        self._fail_call = fail_call
+        self._inboxes: dict[Aor, _Inbox] = {}
+        self._turns_taken = 0
+        self._turns_awaited: dict[Aor, None] = {}
+        self._unsettled: dict[int, Settle] = {}
+        self._deadlines: Deadlines[tuple[str, Aor | None]] = Deadlines()
+        self._closing = False
+
+    # -- What arrives --------------------------------------------------------------------------------------------------
+
+    def expect(self, owner: Aor) -> None:
+        """A MESSAGE for `owner` arrived and its look-up begins; :meth:`located` follows."""
+        self._inbox(owner).arriving += 1
+
+    def located(self, call: Call, looked_up: LookedUp | None) -> None:
+        """The look-up of an expected MESSAGE is done, or failed (None); :meth:`advance` follows."""
+        assert call.owner is not None
+        inbox = self._inbox(call.owner)
+        inbox.arriving -= 1
+        if looked_up is None:
+            return
+        if not inbox.registered:
+            inbox.bindings = looked_up.bindings
+        inbox.has_stored |= looked_up.waiting
+        call.bindings = inbox.bindings
+
+    def relay(self, call: Call, now: Moment) -> list[Action]:
+        """Relay a live call in its turn, or run the failure route where it must not overtake; `advance` follows."""
+        assert call.owner is not None
+        inbox = self._inbox(call.owner)
+        if inbox.has_stored or inbox.storing or inbox.page or inbox.leasing:
+            inbox.dump_wanted = True
+            return self._fail_call(call, 480, None, now)
+        if len(inbox.line) >= self._limits.waiting_per_owner_max:
+            return self._fail_call(call, 503, None, now)
+        inbox.line.append(call)
+        return []
+
+    def storing(self, owner: Aor) -> None:
+        """A Store for `owner` begins; :meth:`stored` follows."""
+        self._inbox(owner).storing += 1
+
+    def stored(self, call: Call, owner: Aor, message_id: int, now: Moment) -> list[Action]:
+        """The Store is done: row `message_id`, or 0 if it failed."""
+        inbox = self._inbox(owner)
+        inbox.storing -= 1
+        actions: list[Action] = []
+        if message_id:
+            inbox.has_stored = True
+            # Registered after the look-up that found nobody, or stored behind what is being delivered.
+            inbox.dump_wanted |= inbox.registered or inbox.has_turn
+            if call.fork is not None:
+                call.fork.row = message_id
+                if call.fork.taken:
+                    actions += self.withdraw(owner, message_id, now)
+        actions += self._advance(inbox, now)
+        return actions
+
+    def withdraw(self, owner: Aor, message_id: int, now: Moment) -> list[Action]:
+        """Delete a row that nobody waits for: a phone took it live after all, or its sender was told 503."""
+        return self._settle(owner, message_id, Outcome.WITHDRAWN, 0, "", now)
+
+    def bound(self, owner: Aor, bindings: tuple[Binding, ...], waiting: bool, now: Moment) -> list[Action]:
+        """A REGISTER was carried out: `bindings` are all there are; deliver what is `waiting`."""
+        if owner not in self._inboxes and not (waiting and bindings):
+            return []
+        inbox = self._inbox(owner)
+        inbox.bindings = bindings
+        inbox.registered = True
+        inbox.has_stored |= waiting
+        inbox.dump_wanted |= waiting and bool(bindings)
+        return self._advance(inbox, now)
+
+    def advance(self, owner: Aor, now: Moment) -> list[Action]:
+        """Begin what can begin for `owner`."""
+        inbox = self._inboxes.get(owner)
+        return [] if inbox is None else self._advance(inbox, now)
+
+    # -- Time and the end ----------------------------------------------------------------------------------------------
+
+    def handle_timeout(self, now: Moment) -> list[Action]:
+        """Do what is due."""
+        actions: list[Action] = []
+        for what, owner in self._deadlines.pop_due(now.mono_ms):
+            inbox = None if owner is None else self._inboxes.get(owner)
+            if owner is None:
+                actions += self._settle_again(now)
+            elif inbox is not None:
+                if what == "dump":
+                    inbox.dump_wanted = True
+                elif inbox.fork is not None:
+                    actions += inbox.fork.give_up(now)
+                actions += self._advance(inbox, now)
+        return actions
+
+    def next_timeout(self) -> int | None:
+        """Return the next deadline in ``mono_ms``, or None."""
+        return self._deadlines.next_ms()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no message is on its way to a phone, and no outcome waits to be recorded."""
+        return not self._unsettled and not any(inbox.fork or inbox.line for inbox in self._inboxes.values())
+
+    def close(self, now: Moment) -> list[Action]:
+        """Begin nothing more, and give up the leases of what is not being sent."""
+        self._closing = True
+        actions: list[Action] = []
+        for inbox in list(self._inboxes.values()):
+            actions += self._advance(inbox, now)
+        return actions
+
+    # -- One inbox, one step -------------------------------------------------------------------------------------------
+
+    def _inbox(self, owner: Aor) -> _Inbox:
+        inbox = self._inboxes.get(owner)
+        if inbox is None:
+            inbox = self._inboxes[owner] = _Inbox(owner)
+        return inbox
+
+    def _advance(self, inbox: _Inbox, now: Moment) -> list[Action]:
+        actions: list[Action] = []
+        if self._closing:
+            inbox.dump_wanted = False
+            actions += self._release_rest(inbox, now)
+            if inbox.fork is None:
+                actions += self._fail_line(inbox, 503, now)
+        elif inbox.fork is None and not inbox.leasing:
+            if inbox.page or inbox.dump_wanted:
+                actions += self._dump(inbox, now)
+            elif inbox.line:
+                actions += self._relay_head(inbox, now)
+        actions += self._leave(inbox, now)
+        return actions
+
+    def _leave(self, inbox: _Inbox, now: Moment) -> list[Action]:
+        """Give up the turn of an inbox that is not delivered any more, and forget one with nothing under way."""
+        delivering = inbox.fork or inbox.leasing or inbox.page or inbox.dump_wanted
+        if delivering:
+            return []
+        if not (inbox.arriving or inbox.storing or inbox.busy or inbox.line) and not self._is_due(inbox):
+            self._inboxes.pop(inbox.owner, None)
+        if not inbox.has_turn:
+            return []
+        inbox.has_turn = False
+        self._turns_taken -= 1
+        actions: list[Action] = []
+        while self._turns_awaited and self._turns_taken < self._limits.deliveries_max:
+            owner = next(iter(self._turns_awaited))
+            del self._turns_awaited[owner]
+            actions += self.advance(owner, now)
+        return actions
+
+    def _is_due(self, inbox: _Inbox) -> bool:
+        return ("dump", inbox.owner) in self._deadlines
+
+    def _idle_targets(self, inbox: _Inbox, now: Moment) -> list[Target]:
+        alive = capable(inbox.bindings, now)
+        return [target_of(binding, self._is_open) for binding in alive if binding.contact not in inbox.busy]
+
+    def _begin_fork(
+        self, inbox: _Inbox, targets: list[Target], serialise: Callable[[Target, str], bytes], now: Moment
+    ) -> list[Action]:
+        inbox.fork = Fork(self, inbox.owner)
+        inbox.busy.update(target.contact for target in targets)
+        return inbox.fork.begin(targets, serialise, self._clients, self._entropy, now)
+
+    def fork_decided(self, fork: Fork, status: int, response: Response | None, now: Moment) -> list[Action]:
+        """What was sent or relayed has its answer (:class:`msilo_core.relay.ForkUser`)."""
+        inbox = self._inboxes[fork.owner]
+        inbox.fork = None
+        if inbox.sending:
+            inbox.sending = False
+            return self._sent(inbox, status, response, now)
+        return self._relayed(inbox, fork, status, response, now)
+
+    def branch_ended(self, fork: Fork, contact: str, status: int, now: Moment) -> list[Action]:
+        """A contact is idle again (:class:`msilo_core.relay.ForkUser`)."""
+        inbox = self._inboxes[fork.owner]
+        inbox.busy.discard(contact)
+        actions: list[Action] = []
+        if fork.row and status < 300 and not fork.taken:
+            actions += self.withdraw(inbox.owner, fork.row, now)
+        fork.taken |= status < 300
+        actions += self._advance(inbox, now)
+        return actions
+
+    # -- Live messages -------------------------------------------------------------------------------------------------
+
+    def _relay_head(self, inbox: _Inbox, now: Moment) -> list[Action]:
+        targets = self._idle_targets(inbox, now)
+        if not targets:
+            # The contacts have not answered what they got before, or the last one has left.
+            return self._fail_line(inbox, 480, now)
+        call = inbox.line[0]
+        self._deadlines.arm(("relay", inbox.owner), now.mono_ms + self._config.relay_ms)
+        return self._begin_fork(
+            inbox, targets, partial(serialise_live, call.request, seen_at(call.request.via, call.flow)), now
+        )
+
+    def _relayed(self, inbox: _Inbox, fork: Fork, status: int, response: Response | None, now: Moment) -> list[Action]:
+        self._deadlines.disarm(("relay", inbox.owner))
+        call = inbox.line.popleft()
+        if status < 300 and response is not None:
+            self._statistics.relayed_messages += 1
+            return self._pass_on(call, response, now)
+        # A phone that answers 200 after this has the message: its row is withdrawn then.
+        call.fork = fork
+        actions = self._fail_call(call, status, response, now)
+        if inbox.storing:
+            actions += self._fail_line(inbox, 480, now)
+        return actions
+
+    def _fail_line(self, inbox: _Inbox, status: int, now: Moment) -> list[Action]:
+        actions: list[Action] = []
+        while inbox.line:
+            actions += self._fail_call(inbox.line.popleft(), status, None, now)
+        return actions
+
+    # -- Stored messages -----------------------------------------------------------------------------------------------
+
+    def _dump(self, inbox: _Inbox, now: Moment) -> list[Action]:
+        targets = self._idle_targets(inbox, now)
+        if not targets:
+            if inbox.busy:
+                return []
+            inbox.dump_wanted = False
+            return self._release_rest(inbox, now)
+        if not self._take_turn(inbox):
+            return []
+        actions = self._pass_over_expired(inbox, now)
+        if inbox.page and now.unix_ms + 64 * self._config.t1_ms > inbox.lease_until_ms:
+            # Another node may take what is not settled in time. We lease the page again, and get it with a new end.
+            inbox.page.clear()
+            inbox.dump_wanted = True
+        if inbox.page:
+            inbox.sending = True
+            actions += self._begin_fork(inbox, targets, partial(self._serialise, inbox.page[0]), now)
+        elif inbox.dump_wanted:
+            actions += self._lease(inbox, now)
+        return actions
+
+    def _serialise(self, message: Message, target: Target, via: str) -> bytes:
+        return serialise_row(message, target, via, self._config.silo)
+
+    def _take_turn(self, inbox: _Inbox) -> bool:
+        if inbox.has_turn:
+            return True
+        if self._turns_taken < self._limits.deliveries_max:
+            inbox.has_turn = True
+            self._turns_taken += 1
+            return True
+        if inbox.owner not in self._turns_awaited and len(self._turns_awaited) >= self._limits.deliveries_waiting_max:
+            inbox.dump_wanted = False
+        else:
+            self._turns_awaited[inbox.owner] = None
+        return False
+
+    def _lease(self, inbox: _Inbox, now: Moment) -> list[Action]:
+        inbox.leasing = True
+        inbox.dump_wanted = False
+        lease_until_ms = now.unix_ms + self._config.lease_ms
+        token = self._desk.issue(
+            partial(self._dumped, inbox, lease_until_ms), partial(self._dumped_late, inbox.owner), now
+        )
+        page_max = self._limits.page_messages_max
+        return [Dump(token, inbox.owner, page_max, self._config.node, now.unix_ms, lease_until_ms)]
+
+    def _dumped(self, inbox: _Inbox, lease_until_ms: int, completion: Completion, now: Moment) -> list[Action]:
+        inbox.leasing = False
+        if isinstance(completion, StorageFailed):
+            self._statistics.storage_failures += 1
+            self._dump_later(inbox, now.mono_ms + _RETRY_MS)
+            return self._advance(inbox, now)
+        if not isinstance(completion, Dumped):
+            raise LocalError(f"{type(completion).__name__} does not answer Dump")
+        messages = completion.messages
+        inbox.page.extend(m for m in messages if m.message_id not in self._unsettled)
+        inbox.lease_until_ms = lease_until_ms
+        if completion.busy_until_ms:
+            self._dump_later(inbox, now.mono_ms + max(completion.busy_until_ms - now.unix_ms, 0) + 1)
+        elif messages and not inbox.page:
+            # All of them are delivered, and the store could not record it yet.
+            self._dump_later(inbox, now.mono_ms + _RETRY_MS)
+        else:
+            inbox.has_stored = bool(inbox.page)
+            inbox.dump_wanted |= len(messages) == self._limits.page_messages_max
+        return self._advance(inbox, now)
+
+    def _dumped_late(self, owner: Aor, completion: Completion, now: Moment) -> list[Action]:
+        """A page came when nobody waited for it any more: give it back."""
+        actions: list[Action] = []
+        if isinstance(completion, Dumped):
+            for message in completion.messages:
+                actions += self._settle(owner, message.message_id, Outcome.RELEASED, 0, "", now)
+        return actions
+
+    def _dump_later(self, inbox: _Inbox, at_ms: int) -> None:
+        self._deadlines.arm(("dump", inbox.owner), at_ms)
+
+    def _sent(self, inbox: _Inbox, status: int, response: Response | None, now: Moment) -> list[Action]:
+        message = inbox.page.popleft()
+        outcome = outcome_of(status, message.attempts)
+        reason = response.reason if response is not None else ""
+        actions = self._settle(inbox.owner, message.message_id, outcome, status, reason, now)
+        if outcome is Outcome.DELIVERED:
+            self._statistics.dumped_messages += 1
+            return actions
+        self._statistics.failed_messages += 1
+        if outcome is Outcome.REFUSED:
+            self._statistics.refused_messages += 1
+            return actions
+        # It stays the oldest, and what is behind it must not overtake it.
+        inbox.has_stored = True
+        inbox.dump_wanted = False
+        return actions + self._release_rest(inbox, now)
+
+    def _pass_over_expired(self, inbox: _Inbox, now: Moment) -> list[Action]:
+        actions: list[Action] = []
+        while inbox.page and inbox.page[0].exp_time_s <= now.unix_s:
+            message = inbox.page.popleft()
+            actions += self._settle(inbox.owner, message.message_id, Outcome.RELEASED, 0, "", now)
+        return actions
+
+    def _release_rest(self, inbox: _Inbox, now: Moment) -> list[Action]:
+        """Give up the leases of the page, but for the message that is being sent."""
+        kept = [inbox.page.popleft()] if inbox.sending else []
+        actions: list[Action] = []
+        for message in inbox.page:
+            actions += self._settle(inbox.owner, message.message_id, Outcome.RELEASED, 0, "", now)
+        inbox.page = deque(kept)
+        return actions
+
+    # -- Outcomes ------------------------------------------------------------------------------------------------------
+
+    def _settle(
+        self, owner: Aor, message_id: int, outcome: Outcome, status: int, reason: str, now: Moment
+    ) -> list[Action]:
+        return self._ask_to_settle(Settle(0, owner, message_id, self._config.node, outcome, status, reason), now)
+
+    def _ask_to_settle(self, settle: Settle, now: Moment) -> list[Action]:
+        handler = partial(self._settled, settle)
+        return [msgspec.structs.replace(settle, token=self._desk.issue(handler, handler, now))]
+
+    def _settled(self, settle: Settle, completion: Completion, now: Moment) -> list[Action]:
+        if isinstance(completion, Settled):
+            self._unsettled.pop(settle.message_id, None)
+        elif isinstance(completion, StorageFailed):
+            self._statistics.storage_failures += 1
+            if settle.outcome is not Outcome.RELEASED:
+                # Until it is recorded the row is still there, and must not be sent again. (A lease ends by itself.)
+                self._unsettled[settle.message_id] = settle
+                self._deadlines.arm(("settle", None), now.mono_ms + _RETRY_MS)
+        else:
+            raise LocalError(f"{type(completion).__name__} does not answer Settle")
+        return []
+
+    def _settle_again(self, now: Moment) -> list[Action]:
+        actions: list[Action] = []
+        for settle in list(self._unsettled.values()):
+            actions += self._ask_to_settle(settle, now)
+        return actions

@@ -1,0 +1,37 @@
+"""Counters of one engine."""
+
+import msgspec
+
+__all__ = ["Statistics"]
+
+
+def _no_drops() -> dict[str, int]:
+    return {}
+
+
+class Statistics(msgspec.Struct, kw_only=True):
+    """What happened since the engine was made; the first three under the names of Kamailio's msilo.
+
+    Attributes:
+        stored_messages: MESSAGEs answered 202 after they were stored.
+        dumped_messages: stored messages that a phone took.
+        failed_messages: attempts to deliver a stored message that failed, those refused for good included.
+        refused_messages: stored messages that were set aside because they can never be delivered.
+        expired_messages: stored messages deleted because their time was up.
+        repeated_messages: MESSAGEs answered 202 that were in the store already.
+        relayed_messages: live MESSAGEs that a phone took.
+        registrations: REGISTERs answered 200.
+        storage_failures: storage actions that failed or came late.
+        dropped: what was ignored, by reason.
+    """
+
+    stored_messages: int = 0
+    dumped_messages: int = 0
+    failed_messages: int = 0
+    refused_messages: int = 0
+    expired_messages: int = 0
+    repeated_messages: int = 0
+    relayed_messages: int = 0
+    registrations: int = 0
+    storage_failures: int = 0
+    dropped: dict[str, int] = msgspec.field(default_factory=_no_drops)

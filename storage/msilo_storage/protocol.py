@@ -1,0 +1,141 @@
+"""The storage protocol: everything in batches, each batch one transaction.
+
+A store takes the core's storage actions and returns its completions, one for each action in the same order.
+An action whose own data cannot be kept is answered :class:`msilo_core.StorageFailed` and harms no other; when
+a batch as a whole cannot be carried out a :class:`msilo_core.StorageError` is raised. What was under way may
+then have happened, and doing it again does no harm: a message is recognised by (owner, Call-ID, CSeq, From
+tag), a lease by its node.
+
+Every method may be cancelled. What it began is then finished or rolled back behind the caller's back, in that
+order of preference; nothing is left half done, and the store stays usable. Calls may be made at the same time
+from any number of tasks of the event loop that the store was opened in; those of one method are carried out
+in the order in which they were made.
+"""
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Protocol, Self
+
+import msgspec
+
+from msilo_core.actions import (
+    Bind,
+    Bound,
+    Dump,
+    Dumped,
+    Expire,
+    Expired,
+    LookedUp,
+    LookUp,
+    Message,
+    Refused,
+    Settle,
+    Settled,
+    StorageFailed,
+    Store,
+    Stored,
+)
+
+__all__ = ["Storage", "StorageReport"]
+
+
+class StorageReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What :meth:`Storage.check` found in a sound store.
+
+    Attributes:
+        url: the storage URL without a password.
+        version: version of the ``silo`` table, 8 as Kamailio's.
+        messages: rows that wait for delivery.
+        dead: rows that were set aside.
+        bindings: registered contacts that are alive or not yet expired from the table.
+    """
+
+    url: str
+    version: int
+    messages: int
+    dead: int
+    bindings: int
+
+
+class Storage(Protocol):
+    """Messages and bindings, kept. An async context manager: entering opens the database, leaving closes it.
+
+    Raises (on entering):
+        SchemaError: the tables are missing or not ours; the text names the remedy.
+        Unavailable: the database cannot be reached.
+
+    Raises (by every method):
+        Unavailable: the database does not answer; what was asked for may have happened or not.
+        Full: there is no room.
+        SchemaError: the database is not what it was when it was opened.
+    """
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+    async def append(self, stores: Sequence[Store]) -> list[Stored | StorageFailed]:
+        """Keep messages; return when they are durable. One statement, one commit, whatever the number.
+
+        Numbers ascend in the order of `stores`. A repeat, of an earlier call or within `stores`, gets the
+        number of the row that is there, or 0 if that was delivered at this very moment.
+        """
+        ...
+
+    async def look_up(self, lookups: Sequence[LookUp]) -> list[LookedUp | StorageFailed]:
+        """Find the live bindings of many owners in one query."""
+        ...
+
+    async def bind(self, binds: Sequence[Bind]) -> list[Bound | Refused | StorageFailed]:
+        """Carry out REGISTERs in order, two of the same owner included, and return when they are durable."""
+        ...
+
+    async def dump(self, dumps: Sequence[Dump]) -> list[Dumped | StorageFailed]:
+        """Lease the oldest messages of many owners; no owner occurs twice.
+
+        The rows of a lease end before the first one that another node holds.
+        """
+        ...
+
+    async def settle(self, settles: Sequence[Settle]) -> list[Settled | StorageFailed]:
+        """Record outcomes.
+
+        One that is repeated after its answer was lost finds the row settled already, and says `lost`.
+        """
+        ...
+
+    async def expire(self, expires: Sequence[Expire]) -> list[Expired | StorageFailed]:
+        """Delete what expired: 10,000 messages at most for each action, so that nothing else waits long.
+
+        A deferred message stays until its due time (``snd_time``) has come as well.
+        """
+        ...
+
+    async def list(
+        self, owner: str | None = None, *, after: int = 0, limit: int = 100, dead: bool = False
+    ) -> list[Message]:
+        """Return messages by ascending number, for an operator.
+
+        Args:
+            owner: an address of record such as ``sip:bob@example.com``; None for all.
+            after: only numbers above this one, to page on.
+            limit: at most so many.
+            dead: those that were set aside instead of those that wait.
+
+        Raises:
+            ParseError: `owner` is not an address of record.
+        """
+        ...
+
+    async def check(self) -> StorageReport:
+        """Look the schema over and count.
+
+        Raises:
+            SchemaError: a table, column or version is not what this release works with.
+        """
+        ...
