@@ -47,7 +47,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A MESSAGE as the silo keeps it: a row of the table ``silo``.
 
     Text of header fields is as it came, decoded as UTF-8 with ``surrogateescape``, so that encoding it the same way
-    gives the octets back. `src_addr`, `dst_addr`, `ctype`, `callid`, `from_tag` and `owner` are valid UTF-8 without NUL.
+    gives the octets back. `src_addr`, `dst_addr`, `ctype`, `callid`, `from_tag` and `owner` hold valid UTF-8 only.
 
     Attributes:
         owner: whose inbox it is in (columns ``username``, ``domain``).

@@ -37,7 +37,7 @@ from msilo_core.route import Call, Route, ServerRoute
 from msilo_core.rows import row_of
 from msilo_core.silo import Silo
 from msilo_core.transactions import ServerTransaction
-from msilo_core.uri import Aor, parse_aor
+from msilo_core.uri import Aor, parse_aor, parse_uri
 
 __all__ = ["Engine"]
 
@@ -333,11 +333,12 @@ class Engine(Element):
 
 def _owner_of(request: Request) -> Aor | None:
     """Say whose request it is; see :class:`Call`."""
-    candidates = (request.to.uri,) if request.method == "REGISTER" else (request.uri, request.to.uri)
-    for uri in candidates:
+    texts = (request.to.uri_text,) if request.method == "REGISTER" else (request.request_uri, request.to.uri_text)
+    for text in texts:
         try:
-            return uri.aor()
+            return parse_uri(text).aor()
         except PeerError:
+            # Without a user part, or not a SIP URI at all: To may hold any.
             continue
     return None
 

@@ -24,7 +24,7 @@
 A :class:`PeerError` never leaves the engine: it becomes an answer, a closed flow or a counter.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 __all__ = [
     "BodyTooLong",
@@ -65,6 +65,14 @@ class PeerError(SipError):
     """The other side broke a rule; ``status_hint`` is the SIP status that says so."""
 
     status_hint: int = 400
+
+    def as_value(self) -> Self:
+        """Return the same error without the frames and errors that it came by, to be kept or handed on.
+
+        A traceback holds the frames that hold the peer's octets, and the list that the error is put into: a circle.
+        """
+        self.__cause__ = self.__context__ = None
+        return self.with_traceback(None)
 
 
 class ParseError(PeerError):

@@ -1,13 +1,12 @@
 """Values of header fields: one frozen Struct and one parse function each.
 
-Where speed matters a function tries a *shape* first, one pattern for the form that real traffic has, and
-falls back to a general parser that takes everything RFC 3261 section 25.1 allows. A shape accepts only what
-the general parser accepts, with the same result; a test compares the two.
+Where speed matters a function tries a *shape* first, one pattern for the form that real traffic has, and falls back to
+a general parser that takes everything RFC 3261 section 25.1 allows. A shape accepts only what the general parser
+accepts, with the same result; a test compares the two.
 
-All functions take one unfolded value; blanks around it do not matter. They raise
-:class:`msilo_core.ParseError`. Parameters are kept as received; of a name that stands twice the first counts
-(RFC 3261 section 7.3.1 forbids it), but a second ``tag`` or ``branch``, which would name two dialogs or
-transactions, is refused.
+All functions take one unfolded value; blanks around it do not matter. What they do not accept they answer with
+:class:`msilo_core.ParseError`. Parameters are kept as received; of a name that stands twice the first counts (RFC 3261
+section 7.3.1 forbids it), but a second ``tag`` or ``branch``, which would name two dialogs or transactions, is refused.
 """
 
 import re
@@ -117,22 +116,22 @@ class Via(msgspec.Struct, frozen=True, gc=False):
         return self.param("rport")
 
     def param(self, name: str) -> str | None:
-        """Return the value of a parameter as received, empty for one without a value, None if it is not
-        there."""
-        return next((value for key, value in _params(self.params, 0, _VIA_PARAM) if key == name), None)
+        """Return the value of a parameter as received, empty for one without a value, None for one not there."""
+        wanted = name.lower()
+        return next((value for key, value in _params(self.params, 0, _VIA_PARAM) if key == wanted), None)
 
     def completed(self, suffix: str) -> str:
-        """Return the parameters with those of `suffix`, ``received`` and ``rport``, in the place of any there
-        are.
+        """Return the parameters with `suffix`, ``received`` or ``rport`` or both, instead of those of that name.
 
-        RFC 3261 section 18.2.1 and RFC 3581 section 4: the values are what the server saw, so a value that
-        the sender wrote does not stay.
+        RFC 3261 section 18.2.1 and RFC 3581 section 4: these say what the server saw, and nothing that the sender
+        wrote may stay beside it.
         """
         params = self.params
-        if not suffix or _ANSWERED.search(params) is None:
-            return params + suffix
-        kept = (match[0] for match in _VIA_PARAM.finditer(params) if match[1].lower() not in ("received", "rport"))
-        return "".join(kept) + suffix
+        written = params.lower()
+        for name, pattern in _ANSWERED:
+            if name in written and name in suffix:
+                params = pattern.sub(_quoted_only if '"' in params else "", params)
+        return params + suffix
 
 
 class NameAddr(msgspec.Struct, frozen=True, gc=False):
@@ -155,8 +154,7 @@ class NameAddr(msgspec.Struct, frozen=True, gc=False):
         """The URI taken apart.
 
         Raises:
-            ParseError: it is of another scheme, as ``tel:`` (RFC 4475 section 3.3.4: such a To in a REGISTER
-                gets 400).
+            ParseError: it is of another scheme, as ``tel:`` (RFC 4475 section 3.3.4: such a To in a REGISTER gets 400).
         """
         return _sip_uri(self.uri_text)
 
@@ -206,7 +204,7 @@ def parse_via(text: str) -> Via:
     if match is None:
         return _parse_via(text)
     transport, host, port, params, branch = match.groups()
-    return Via(transport.upper(), host, None if port is None else parse_port(port), branch, params)
+    return Via(transport, host, None if port is None else parse_port(port), branch, params)
 
 
 def parse_name_addr(text: str) -> NameAddr:
@@ -221,8 +219,8 @@ def parse_name_addr(text: str) -> NameAddr:
 def parse_contacts(values: Sequence[str], limits: Limits = _LIMITS) -> tuple[Contact, ...] | Star:
     """Parse all Contact lines of a message; ``*`` must then be the only value.
 
-    An ``expires`` that is no number counts as 3600 (RFC 3261 section 10.2.1.1: "Malformed values SHOULD be
-    treated as equivalent to 3600").
+    An ``expires`` that is no number counts as 3600 (RFC 3261 section 10.2.1.1: "Malformed values SHOULD be treated as
+    equivalent to 3600").
 
     Raises:
         ParseError: also for a URI of another scheme than SIP and SIPS: nothing can be delivered there.
@@ -244,7 +242,7 @@ def parse_cseq(text: str) -> CSeq:
     if match is None:
         raise ParseError("a number and a method", text)
     digits, method = match.groups()
-    number = bounded_int(digits, _INT31_DIGITS)
+    number = int(digits) if len(digits) < _INT31_DIGITS else bounded_int(digits, _INT31_DIGITS)
     if number is None or number >= _INT31_END:
         raise ParseError("a CSeq number below 2**31", text)
     return CSeq(number, method)
@@ -329,7 +327,7 @@ def check_media_type(text: str) -> None:
 def split_list(value: str) -> list[str]:
     """Split a header value at its commas, except in quoted strings and ``<>``; blanks around the parts go.
 
-    Empty parts are passed over: RFC 2543 section 2.2 allowed them, and devices still send them.
+    Empty parts are passed over: RFC 2543 appendix C allowed them, and devices still send them.
 
     Raises:
         ParseError: a quote or ``<`` is not closed.
@@ -369,8 +367,7 @@ _NAME_ADDR_SHAPE: Final = re.compile(
 # via-parm       =  sent-protocol LWS sent-by *( SEMI via-params )
 # sent-protocol  =  protocol-name SLASH protocol-version SLASH transport
 # sent-by        =  host [ COLON port ]
-# Name and version are not looked at: what came by another version is answered with 505, and the answer needs
-# a Via.
+# Name and version are not looked at: what came by another version is answered with 505, and the answer needs a Via.
 _SLASH: Final = rf"{SWS}/{SWS}"
 _SENT_BY: Final = re.compile(rf"{TOKEN}{_SLASH}{TOKEN}{_SLASH}({TOKEN}){LWS}({HOST})(?:{SWS}:{SWS}({DIGITS}))?+")
 
@@ -379,8 +376,7 @@ _SENT_BY: Final = re.compile(rf"{TOKEN}{_SLASH}{TOKEN}{_SLASH}({TOKEN}){LWS}({HO
 # RFC 4475 section 3.1.1.6: the blank between a token and "<" may be missing.
 _NAME_ADDR: Final = re.compile(rf"(?:({QUOTED_STRING})|({TOKEN}(?:{LWS}{TOKEN})*+))?+{SWS}<([^<>]*+)>")
 
-# "If the URI contains a comma, question mark or semicolon, the URI MUST be enclosed in angle brackets"
-# (section 20.10).
+# "If the URI contains a comma, question mark or semicolon, the URI MUST be enclosed in angle brackets" (section 20.10).
 _ADDR_SPEC: Final = re.compile(r"""[^ \t;,?<>"]++""")
 
 # generic-param  =  token [ EQUAL gen-value ]
@@ -390,11 +386,21 @@ _PARAM_START: Final = rf"{SWS};{SWS}({TOKEN})"
 _VALUE: Final = rf"{TOKEN}|{QUOTED_STRING}|{IPV6_REFERENCE}"
 _PARAM: Final = re.compile(rf"{_PARAM_START}(?:{_EQUAL}({_VALUE}))?+")
 
-# via-received   =  "received" EQUAL (IPv4address / IPv6address)
-# The one value with colons outside of brackets; no other parameter of a Via begins in a way that this could
-# mistake.
-_VIA_PARAM: Final = re.compile(rf"{_PARAM_START}(?:{_EQUAL}({TOKEN}(?!:)|{_VALUE}|[0-9A-Fa-f:.]++))?+")
-_ANSWERED: Final = re.compile(rf";{SWS}(?:received|rport)(?={SWS}(?:[=;]|$))", re.ASCII | re.IGNORECASE)
+# via-received   =  "received" EQUAL (IPv4address / IPv6address), and so a value with colons outside of brackets.
+# The name is not asked for: no other value can be mistaken for one of hexadecimal digits and colons.
+_VIA_VALUE: Final = rf"(?:{TOKEN}(?!:)|{QUOTED_STRING}|{IPV6_REFERENCE}|[0-9A-Fa-f:.]++)"
+_VIA_PARAM: Final = re.compile(rf"{_PARAM_START}(?:{_EQUAL}({_VIA_VALUE}))?+")
+
+# What a server writes into a Via. A quoted string is matched too, so that nothing is found inside of one.
+_ANSWERED: Final = tuple(
+    (
+        name,
+        re.compile(
+            rf"{QUOTED_STRING}|;{SWS}{name}(?:{_EQUAL}{_VIA_VALUE})?+(?={SWS}(?:;|$))", re.ASCII | re.IGNORECASE
+        ),
+    )
+    for name in ("received", "rport")
+)
 
 # media-type     =  m-type SLASH m-subtype *(SEMI m-parameter)
 # m-parameter    =  m-attribute EQUAL m-value
@@ -499,8 +505,7 @@ def _parse_address(text: str) -> tuple[str, str, int, str]:
 
 
 def _params(text: str, start: int, pattern: re.Pattern[str]) -> Iterator[tuple[str, str]]:
-    """Yield name in lower case and value as received, empty for none, of the parameters from `start` to the
-    end."""
+    """Yield name in lower case and value as received, empty for none, of the parameters from `start` to the end."""
     while start < len(text):
         match = pattern.match(text, start)
         if match is None:
@@ -510,8 +515,7 @@ def _params(text: str, start: int, pattern: re.Pattern[str]) -> Iterator[tuple[s
 
 
 def _identifier(name: str, text: str, start: int, pattern: re.Pattern[str]) -> str:
-    """Check all parameters from `start` on and return the one that must be a token and stand there only
-    once."""
+    """Check all parameters from `start` on and return the one that must be a token and stand there only once."""
     found = ""
     for key, value in _params(text, start, pattern):
         if key == name:
@@ -550,6 +554,10 @@ def _parse_reg_id(text: str) -> int:
     if reg_id is None or reg_id >= _INT31_END:
         raise ParseError("a reg-id below 2**31", text)
     return reg_id
+
+
+def _quoted_only(match: re.Match[str]) -> str:
+    return match[0] if match[0].startswith('"') else ""
 
 
 def _unquote(value: str) -> str:

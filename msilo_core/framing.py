@@ -6,6 +6,7 @@ from typing import Final
 import msgspec
 
 from msilo_core.errors import HeadTooLong, ParseError, PeerError
+from msilo_core.head import HEAD_END
 from msilo_core.limits import Limits
 from msilo_core.message import Request, Response, tokenise
 
@@ -24,7 +25,7 @@ KEEPALIVE: Final = Keepalive.KEEPALIVE
 """CRLFs instead of a message: on a stream a ping, to be answered with one CRLF (RFC 5626 section 3.5.1)."""
 
 
-class Malformed(msgspec.Struct, frozen=True, gc=False):
+class Malformed(msgspec.Struct, frozen=True):
     """Octets that are no valid message.
 
     Attributes:
@@ -48,7 +49,7 @@ def frame_datagram(data: bytes, limits: Limits = _LIMITS) -> Request | Response 
         message.trim_body()
         message.validate()
     except PeerError as error:
-        return Malformed(error, message)
+        return Malformed(error.as_value(), message)
     return message
 
 
@@ -73,7 +74,7 @@ class StreamFramer:
     @property
     def pending_bytes(self) -> int:
         """Octets of a message whose end has not come; 0 between messages."""
-        head_bytes = 0 if self._message is None else len(self._message.serialise())
+        head_bytes = 0 if self._message is None else self._message.head.size_bytes + len(HEAD_END)
         return head_bytes + len(self._buffer)
 
     def receive(self, data: bytes) -> list[Request | Response | Malformed | Keepalive]:
@@ -125,7 +126,7 @@ class StreamFramer:
         try:
             message.validate()
         except PeerError as error:
-            return Malformed(error, message)
+            return Malformed(error.as_value(), message)
         return message
 
     def _skip_crlf(self) -> bool:
@@ -143,15 +144,15 @@ class StreamFramer:
     def _take_head(self) -> bytes | None:
         """Take start-line and headers out of the buffer, or return None if their end has not come."""
         buffer = self._buffer
-        end = buffer.find(_END, max(0, self._searched - len(_END) + 1))
+        end = buffer.find(HEAD_END, max(0, self._searched - len(HEAD_END) + 1))
         # Three octets more may be the begin of the empty line.
-        size = len(buffer) - len(_END) + 1 if end < 0 else end
+        size = len(buffer) - len(HEAD_END) + 1 if end < 0 else end
         if size > self._limits.head_bytes_max:
             raise HeadTooLong(size, self._limits.head_bytes_max)
         if end < 0:
             self._searched = len(buffer)
             return None
-        end += len(_END)
+        end += len(HEAD_END)
         raw_head = bytes(buffer[:end])
         del buffer[:end]
         self._searched = 0
@@ -160,7 +161,4 @@ class StreamFramer:
     def _break(self, error: PeerError, message: Request | Response | None) -> Malformed:
         self._broken = True
         self._buffer.clear()
-        return Malformed(error, message, fatal=True)
-
-
-_END: Final = b"\r\n\r\n"
+        return Malformed(error.as_value(), message, fatal=True)

@@ -1,11 +1,10 @@
 """Pieces of RFC 3261 section 25.1 as pattern text, the ABNF above each.
 
-They work on text that was decoded with ``surrogateescape`` and unfolded, so linear white space is SP and HTAB
-alone. Everything is spelt out in ASCII: ``\\d``, ``\\w`` and ``(?i)`` know letters and digits that SIP does
-not.
+They work on text that was decoded with ``surrogateescape`` and unfolded, so linear white space is SP and HTAB alone.
+Everything is spelt out in ASCII: ``\\d``, ``\\w`` and ``(?i)`` know letters and digits that SIP does not.
 
-Each piece is deterministic: what repeats is possessive, or cannot match in two ways. So a pattern put
-    together from them looks at an octet a bounded number of times, whatever a peer sends.
+Each piece is deterministic: what repeats is possessive, or cannot match in two ways. So a pattern put together from
+them looks at an octet a bounded number of times, whatever a peer sends.
 """
 
 import ipaddress
@@ -67,8 +66,8 @@ _OCTET = r"(?:25[0-5]|2[0-4][0-9]|[01]?[0-9]{1,2})"
 _IPV4 = rf"{_OCTET}\.{_OCTET}\.{_OCTET}\.{_OCTET}(?![A-Za-z0-9.\-])"
 
 # IPv6reference  =  "[" IPv6address "]"
-# The length is that of the longest IPv6address, with one colon more for the erratum in RFC 5118 section 4.10.
-# Whether the colons are right is for `require_ipv6_reference` to say.
+# The length is that of the longest IPv6address, with one colon more for RFC 5118 section 4.10. Whether the colons are
+# right is for `require_ipv6_reference` to say.
 IPV6_REFERENCE: Final = r"\[[0-9A-Fa-f:.]{2,46}\]"
 
 # host             =  hostname / IPv4address / IPv6reference
@@ -114,7 +113,6 @@ URI_HEADERS: Final = rf"(?:\?{_HEADER}(?:&{_HEADER})*+)?+"
 ABSOLUTE_URI: Final = rf"[A-Za-z][A-Za-z0-9+\-.]*+:(?:[{_UNRESERVED};/?:@&=+$,\[\]]++|{_ESCAPED})++"
 
 _TOKEN = re.compile(TOKEN)
-_DIGITS = re.compile(DIGITS)
 _TRIPLE_COLON = re.compile(r":::(?=[0-9]++\.)")
 _PORT_DIGITS_MAX = 5
 _PORT_MAX = 65535
@@ -131,11 +129,11 @@ def bounded_int(text: str, digits_max: int) -> int | None:
     Raises:
         ParseError: `text` is something else.
     """
-    if _DIGITS.fullmatch(text) is None:
+    if not (text.isascii() and text.isdigit()):
         raise ParseError("digits", text)
     if len(text) <= digits_max:
         return int(text)
-    # int() of a long text is quadratic, and since 3.11.0 an error: the bound comes first.
+    # int() of a long text takes quadratic time, and has raised since 3.11.0: the bound comes first.
     significant = text.lstrip("0")
     return int(significant or "0") if len(significant) <= digits_max else None
 
@@ -143,13 +141,18 @@ def bounded_int(text: str, digits_max: int) -> int | None:
 def parse_port(digits: str) -> int:
     """Return a port, 1 to 65535.
 
+    Args:
+        digits: text that matches :data:`DIGITS`.
+
     Raises:
-        ParseError: `digits` is no such number. Nothing can be sent to port 0.
+        ParseError: there is no such port. Nothing can be sent to port 0.
     """
-    port = bounded_int(digits, _PORT_DIGITS_MAX)
-    if port is None or not 1 <= port <= _PORT_MAX:
-        raise ParseError("a port from 1 to 65535", digits)
-    return port
+    significant = digits.lstrip("0")
+    if len(significant) <= _PORT_DIGITS_MAX:
+        port = int(significant or "0")
+        if 1 <= port <= _PORT_MAX:
+            return port
+    raise ParseError("a port from 1 to 65535", digits)
 
 
 def require_ipv6_reference(host: str) -> ipaddress.IPv6Address:
@@ -158,8 +161,8 @@ def require_ipv6_reference(host: str) -> ipaddress.IPv6Address:
     Raises:
         ParseError: the brackets do not hold an IPv6 address.
     """
-    # RFC 5118 section 4.10: the grammar of RFC 3261 asks for a colon too many before an IPv4 part; "following
-    # the Robustness Principle, an implementation must tolerate both".
+    # RFC 5118 section 4.10: the grammar of RFC 3261 asks for a colon too many before an IPv4 part; "following the
+    # Robustness Principle, an implementation must tolerate both".
     address = _TRIPLE_COLON.sub("::", host[1:-1])
     try:
         return ipaddress.IPv6Address(address)
@@ -170,12 +173,14 @@ def require_ipv6_reference(host: str) -> ipaddress.IPv6Address:
 def normalise_host(host: str) -> str:
     """Return a form of `host` that is equal for equal hosts.
 
-    Names are in lower case without the root's dot; IPv6 is compared by address, not by text (RFC 5954 section
-    4.2).
+    Names are in lower case without the root's dot; addresses are compared as such, not as text (RFC 5954 section 4.2).
     """
     if host.startswith("["):
-        return f"[{require_ipv6_reference(host).compressed}]"
+        address = require_ipv6_reference(host)
+        # This is a key of the store: Python 3.13 writes a mapped address in another way than those before it.
+        mapped = address.ipv4_mapped
+        return f"[{address.compressed}]" if mapped is None else f"[::ffff:{mapped}]"
     if host.rpartition(".")[2].isdigit():
-        # No name ends in a label of digits. The addresses 192.0.2.1 and 192.000.002.001 are one.
+        # No name ends in a label of digits. 192.0.2.1 and 192.000.002.001 are one address.
         return ".".join(str(int(octet)) for octet in host.split("."))
     return host.lower().removesuffix(".")

@@ -28,30 +28,29 @@ class Head(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         text: as received, decoded, without :data:`HEAD_END`.
+        start_line: its first line.
         keys: one for each header line, in their order.
-        values: one for each header line, unfolded; blanks may stand around it.
-        first: value of the first line of each key.
+        first: value of the first line of each key, unfolded; blanks may stand around it.
+        size_bytes: octets of `text`.
     """
 
     text: str
+    start_line: str
     keys: list[str]
-    values: list[str]
     first: dict[str, str]
-
-    @property
-    def start_line(self) -> str:
-        """The start-line."""
-        return self.text.partition("\r\n")[0]
+    size_bytes: int
 
     @property
     def lines(self) -> list[str]:
         """The header lines as received, folds included, each without its last CRLF."""
         return _LINE_END.split(self.text)[1:]
 
-    @property
-    def size_bytes(self) -> int:
-        """Octets of `text`."""
-        return len(self.text) if self.text.isascii() else len(encode_head(self.text))
+    def values(self, key: str) -> list[str]:
+        """Return the values of all lines of a key, unfolded, without blanks around them."""
+        if key not in self.first:
+            return []
+        lines = [line for name, line in zip(self.keys, self.lines, strict=True) if name == key]
+        return [_unfolded(line.partition(":")[2]) for line in lines]
 
 
 def split_head(data: bytes, headers_max: int) -> tuple[Head, bytes]:
@@ -73,16 +72,13 @@ def split_head(data: bytes, headers_max: int) -> tuple[Head, bytes]:
     raw = data[start:end]
     text = raw.decode("utf-8", "surrogateescape")
     lines = text.split("\r\n")
-    del lines[0]
-    pairs = None
+    start_line = lines.pop(0)
+    found = None
     # CR and LF are control characters too: each line end is allowed its two, and nothing else one.
     if len(raw.translate(None, _CONTROLS)) + 2 * len(lines) == len(raw) and len(lines) <= headers_max:
-        pairs = _split_usual(lines)
-    keys, values = _split_strictly(text, headers_max) if pairs is None else pairs
-    first = dict(zip(keys, values, strict=True))
-    if len(first) != len(keys):
-        first = dict(zip(reversed(keys), reversed(values), strict=True))
-    return Head(text, keys, values, first), data[end + len(HEAD_END) :]
+        found = _split_usual(lines)
+    keys, first = _split_strictly(text, headers_max) if found is None else found
+    return Head(text, start_line, keys, first, len(raw)), data[end + len(HEAD_END) :]
 
 
 def encode_head(text: str) -> bytes:
@@ -138,33 +134,30 @@ _USUAL_NAMES: Final = """
 """
 
 
-class _Keys(dict[str, str]):
-    """Keys by the usual spelling of a name. For others they are found out, and not kept: a peer chooses
-    them."""
-
-    def __missing__(self, name: str) -> str:
-        if not is_token(name):
-            raise KeyError(name)
-        key = name.lower()
-        return _COMPACT.get(key, key)
+_KEYS: Final = {name: name.lower() for name in _USUAL_NAMES.split()} | _COMPACT
 
 
-_KEYS: Final = _Keys({name: name.lower() for name in _USUAL_NAMES.split()} | _COMPACT)
+def _split_usual(lines: list[str]) -> tuple[list[str], dict[str, str]] | None:
+    """Return keys and first values of unfolded lines of the form ``name: value``; None if one is of another."""
+    keys: list[str] = []
+    first: dict[str, str] = {}
+    for line in lines:
+        name, separator, value = line.partition(": ")
+        try:
+            key = _KEYS[name]
+        except KeyError:
+            if not is_token(name):
+                return None
+            key = _unusual_key(name)
+        if not separator:
+            return None
+        keys.append(key)
+        first.setdefault(key, value)
+    return keys, first
 
 
-def _split_usual(lines: list[str]) -> tuple[list[str], list[str]] | None:
-    """Return keys and values of unfolded lines of the form ``name: value``; None if one is of another."""
-    parts = [line.partition(": ") for line in lines]
-    try:
-        keys = [_KEYS[name] for name, _, _ in parts]
-    except KeyError:
-        return None
-    values = [value for _, separator, value in parts if separator]
-    return (keys, values) if len(keys) == len(values) else None
-
-
-def _split_strictly(text: str, headers_max: int) -> tuple[list[str], list[str]]:
-    """Return keys and values of all that the grammar allows, and raise for everything else."""
+def _split_strictly(text: str, headers_max: int) -> tuple[list[str], dict[str, str]]:
+    """Return keys and first values of all that the grammar allows, and raise for everything else."""
     match = _TEXT.match(text)
     assert match is not None, "the pattern matches empty text too"
     if match.end() < len(text):
@@ -175,11 +168,23 @@ def _split_strictly(text: str, headers_max: int) -> tuple[list[str], list[str]]:
     if len(lines) > headers_max:
         raise TooManyHeaders(len(lines), headers_max)
     keys: list[str] = []
-    values: list[str] = []
+    first: dict[str, str] = {}
     for line in lines:
         match = _NAME.match(line)
         if match is None:
             raise ParseError("a header name and a colon", line)
-        keys.append(_KEYS[match[1]])
-        values.append(_FOLD.sub(" ", line[match.end() :]).strip(" \t"))
-    return keys, values
+        key = _unusual_key(match[1])
+        keys.append(key)
+        if key not in first:
+            first[key] = _unfolded(line[match.end() :])
+    return keys, first
+
+
+def _unusual_key(name: str) -> str:
+    # Not kept for the next time: a peer chooses such names, as many as it likes.
+    key = name.lower()
+    return _COMPACT.get(key, key)
+
+
+def _unfolded(value: str) -> str:
+    return _FOLD.sub(" ", value).strip(" \t")

@@ -64,6 +64,9 @@ _LIMITS: Final = Limits()
 class SipMessage(msgspec.Struct, kw_only=True, eq=False, gc=False):
     """What requests and responses have in common; made by :func:`tokenise`, not by hand.
 
+    A property that takes a header apart raises :class:`ParseError` where the header is malformed. `via`, `from_`, `to`,
+    `call_id` and `cseq` do so where it is missing too; the others then have a value that says so.
+
     Attributes:
         head: start-line and header lines as received.
         body: octets.
@@ -76,6 +79,7 @@ class SipMessage(msgspec.Struct, kw_only=True, eq=False, gc=False):
     _via: Via | None = None
     _from: NameAddr | None = None
     _to: NameAddr | None = None
+    _call_id: str | None = None
     _cseq: CSeq | None = None
 
     def __eq__(self, other: object) -> bool:
@@ -90,45 +94,29 @@ class SipMessage(msgspec.Struct, kw_only=True, eq=False, gc=False):
 
     def get_all(self, key: str) -> list[str]:
         """Return the values of all lines of a header in their order, each as :meth:`get` does."""
-        if key not in self.head.first:
-            return []
-        return [value.strip(" \t") for name, value in zip(self.head.keys, self.head.values, strict=True) if name == key]
+        return self.head.values(key)
 
     @property
     def raw_lines(self) -> list[tuple[str, str]]:
-        """Key and line of each header, in order; a line is as received, folds included, without its last
-        CRLF."""
+        """Key and line of each header, in order; a line is as received, folds included, without its last CRLF."""
         return list(zip(self.head.keys, self.head.lines, strict=True))
 
     @property
     def via(self) -> Via:
-        """The topmost Via.
-
-        Raises:
-            ParseError: there is none, or it is malformed.
-        """
-        via = self._via
-        if via is None:
-            value = self._mandatory("via")
-            via = self._via = parse_via(split_first(value)[0] if "," in value else value)
-        return via
+        """The topmost Via."""
+        value = self._via
+        if value is None:
+            value = self._via = _topmost_via(self._mandatory("via"))
+        return value
 
     @property
     def vias(self) -> list[str]:
-        """All values of Via, topmost first, one text each.
-
-        Raises:
-            ParseError: a line is malformed.
-        """
+        """All values of Via, topmost first, one text each."""
         return self._list("via")
 
     @property
     def from_(self) -> NameAddr:
-        """From.
-
-        Raises:
-            ParseError: there is none, or it is malformed.
-        """
+        """From."""
         value = self._from
         if value is None:
             value = self._from = parse_name_addr(self._mandatory("from"))
@@ -136,11 +124,7 @@ class SipMessage(msgspec.Struct, kw_only=True, eq=False, gc=False):
 
     @property
     def to(self) -> NameAddr:
-        """To.
-
-        Raises:
-            ParseError: there is none, or it is malformed.
-        """
+        """To."""
         value = self._to
         if value is None:
             value = self._to = parse_name_addr(self._mandatory("to"))
@@ -148,20 +132,15 @@ class SipMessage(msgspec.Struct, kw_only=True, eq=False, gc=False):
 
     @property
     def call_id(self) -> str:
-        """Call-ID.
-
-        Raises:
-            ParseError: there is none, or it is malformed.
-        """
-        return parse_call_id(self._mandatory("call-id"))
+        """Call-ID."""
+        value = self._call_id
+        if value is None:
+            value = self._call_id = parse_call_id(self._mandatory("call-id"))
+        return value
 
     @property
     def cseq(self) -> CSeq:
-        """CSeq.
-
-        Raises:
-            ParseError: there is none, or it is malformed.
-        """
+        """CSeq."""
         value = self._cseq
         if value is None:
             value = self._cseq = parse_cseq(self._mandatory("cseq"))
@@ -169,31 +148,19 @@ class SipMessage(msgspec.Struct, kw_only=True, eq=False, gc=False):
 
     @property
     def max_forwards(self) -> int | None:
-        """Max-Forwards, 0 to 255, or None.
-
-        Raises:
-            ParseError: it is malformed.
-        """
+        """Max-Forwards, 0 to 255, or None."""
         value = self.head.first.get("max-forwards")
         return None if value is None else parse_max_forwards(value)
 
     @property
     def expires_s(self) -> int | None:
-        """Expires in seconds, 0 to 2**32 - 1, or None.
-
-        Raises:
-            ParseError: it is malformed.
-        """
+        """Expires in seconds, 0 to 2**32 - 1, or None."""
         value = self.head.first.get("expires")
         return None if value is None else parse_delta_seconds(value)
 
     @property
     def content_length(self) -> int | None:
-        """Content-Length in octets, or None.
-
-        Raises:
-            ParseError: it is malformed, or stands there twice: then nobody knows where the body ends.
-        """
+        """Content-Length in octets, or None; malformed also if it stands there twice (RFC 4475 section 3.3.9)."""
         value = self.head.first.get("content-length")
         if value is None:
             return None
@@ -208,21 +175,12 @@ class SipMessage(msgspec.Struct, kw_only=True, eq=False, gc=False):
 
     @property
     def contacts(self) -> tuple[Contact, ...] | Star:
-        """All values of Contact, or :data:`msilo_core.STAR`.
-
-        Raises:
-            ParseError: one is malformed.
-            ValueTooLong: a URI is longer than the limit.
-        """
+        """All values of Contact, or :data:`msilo_core.STAR`; for a URI over the limit raises :class:`ValueTooLong`."""
         return parse_contacts(self.get_all("contact"), self.limits)
 
     @property
     def routes(self) -> list[str]:
-        """All values of Route, topmost first, one text each.
-
-        Raises:
-            ParseError: a line is malformed.
-        """
+        """All values of Route, topmost first, one text each."""
         return self._list("route")
 
     @property
@@ -261,8 +219,7 @@ class SipMessage(msgspec.Struct, kw_only=True, eq=False, gc=False):
             raise MessageTooLong(size, self.limits.message_bytes_max)
 
     def serialise(self) -> bytes:
-        """Return the message as it was received, without what stood before its start-line or behind its
-        body."""
+        """Return the message as it was received, without what stood before its start-line or behind its body."""
         return encode_head(self.head.text) + HEAD_END + self.body
 
     def _list(self, key: str) -> list[str]:
@@ -276,21 +233,27 @@ class SipMessage(msgspec.Struct, kw_only=True, eq=False, gc=False):
 
     def _validate_headers(self) -> None:
         """Check what every message must have (RFC 3261 section 8.1.1), but for what its start-line says."""
-        limits = self.limits
-        size = self.head.size_bytes
-        if size > limits.head_bytes_max:
-            raise HeadTooLong(size, limits.head_bytes_max)
-        if size > limits.line_bytes_max:
-            longest = max(len(encode_head(line)) for line in self.head.lines)
-            if longest > limits.line_bytes_max:
-                raise LineTooLong(longest, limits.line_bytes_max)
-        if len(self.head.first) != len(self.head.keys):
-            _check_repeats(self.head.keys, _SINGLE)
-        _ = self.via, self.cseq, self.max_forwards, self.content_length
-        call_id = self.call_id
+        head, limits = self.head, self.limits
+        if head.size_bytes > limits.line_bytes_max or head.size_bytes > limits.head_bytes_max:
+            _check_lengths(head, limits)
+        first = head.first
+        if len(first) != len(head.keys):
+            _check_repeats(head.keys, _SINGLE)
+        try:
+            self._via = _topmost_via(first["via"])
+            self._from = sender = parse_name_addr(first["from"])
+            self._to = recipient = parse_name_addr(first["to"])
+            self._call_id = call_id = parse_call_id(first["call-id"])
+            self._cseq = parse_cseq(first["cseq"])
+        except KeyError as missing:
+            raise ParseError(f"a {missing.args[0]} header") from None
+        if "max-forwards" in first:
+            parse_max_forwards(first["max-forwards"])
+        if "content-length" in first:
+            parse_content_length(first["content-length"])
         if len(call_id) > limits.call_id_bytes_max:
             raise ValueTooLong(len(call_id), limits.call_id_bytes_max)
-        for address in (self.from_, self.to):
+        for address in (sender, recipient):
             if len(address.tag) > limits.tag_bytes_max:
                 raise ValueTooLong(len(address.tag), limits.tag_bytes_max)
             if len(address.uri_text) > limits.uri_bytes_max:
@@ -320,10 +283,10 @@ class Request(SipMessage, kw_only=True, eq=False, gc=False):
             Unsupported: its scheme is neither sip nor sips; the hint is 416.
             UriTooLong: it is longer than the limit.
         """
-        uri = self._uri
-        if uri is None:
-            uri = self._uri = parse_uri(self.request_uri, self.limits)
-        return uri
+        value = self._uri
+        if value is None:
+            value = self._uri = parse_uri(self.request_uri, self.limits)
+        return value
 
     def check_start_line(self) -> None:
         """Check the form of the start-line; on a stream, what follows a malformed one cannot be trusted.
@@ -335,23 +298,26 @@ class Request(SipMessage, kw_only=True, eq=False, gc=False):
             raise ParseError("a start-line", self.head.start_line)
 
     def validate(self) -> None:
-        """Check what RFC 3261 sections 8.1.1 and 8.2 make mandatory; a later look at these values cannot
-        fail.
+        """Check what RFC 3261 sections 8.1.1 and 8.2 make mandatory; a later look at these values cannot fail.
 
         Raises:
             ParseError: something is missing, malformed, or there twice.
             Unsupported: another version (505), or another scheme of the Request-URI (416).
             LimitError: something is longer than the limits allow.
         """
-        self.check_start_line()
-        _check_version(self.version)
+        if self.version != _SIP_2_0:
+            self.check_start_line()
+            _check_version(self.version)
         # Before the length of the line is looked at: 414 says more than 400.
         if len(self.request_uri) > self.limits.uri_bytes_max:
             raise UriTooLong(len(self.request_uri), self.limits.uri_bytes_max)
         self._validate_headers()
         if self.cseq.method != self.method:
             raise ParseError(f"{self.method} in CSeq", self.cseq.method)
-        _ = self.uri
+        self._uri = uri = parse_uri(self.request_uri, self.limits)
+        if uri.headers:
+            # Section 19.1.1, table 1: not allowed here, and RFC 4475 section 3.1.2.11 says why.
+            raise ParseError("a Request-URI without headers", self.request_uri)
 
 
 class Response(SipMessage, kw_only=True, eq=False, gc=False):
@@ -417,7 +383,8 @@ def tokenise(data: bytes, limits: Limits = _LIMITS) -> Request | Response:
     """
     head, body = split_head(data, limits.headers_max)
     start_line = head.start_line
-    if _VERSION_START.match(start_line) is not None:
+    # No method begins so: "/" is not in a token.
+    if start_line[:4].upper() == "SIP/":
         version, _, rest = start_line.partition(" ")
         code, _, reason = rest.partition(" ")
         status = int(code) if _STATUS.fullmatch(code) is not None else 0
@@ -467,26 +434,26 @@ def build_response(
         ParseError: the topmost Via is missing or malformed: nobody could be answered.
         LocalError: a text holds a line break, or what cannot be encoded.
     """
-    first = request.head.first
-    vias = _completed_via(request, via_suffix)
-    via_lines = 1
-    if request.head.keys.count("via") > 1:
-        others = request.get_all("via")[1:]
-        vias = "\r\nVia: ".join([vias, *others])
-        via_lines += len(others)
-    lines = [f"SIP/2.0 {status} {reason}\r\nVia: {vias}"]
-    if "from" in first:
-        lines.append("From: " + first["from"])
-    if "to" in first:
-        to = first["to"]
-        lines.append(f"To: {to};tag={to_tag}" if to_tag and not _has_tag(request) else f"To: {to}")
-    if "call-id" in first:
-        lines.append("Call-ID: " + first["call-id"])
-    if "cseq" in first:
-        lines.append("CSeq: " + first["cseq"])
-    lines += [f"{name}: {value}" for name, value in headers]
-    lines.append(f"Content-Length: {len(body)}\r\n\r\n")
-    return _checked("\r\n".join(lines), len(lines) + via_lines + 1) + body
+    head = request.head
+    first = head.first
+    vias = f"Via: {_completed_via(request, via_suffix)}\r\n"
+    via_lines = head.keys.count("via")
+    if via_lines > 1:
+        vias += "".join([f"Via: {value}\r\n" for value in head.values("via")[1:]])
+    tag = f";tag={to_tag}" if to_tag and not _has_tag(request) else ""
+    try:
+        copied = (
+            f"From: {first['from']}\r\nTo: {first['to']}{tag}\r\n"
+            f"Call-ID: {first['call-id']}\r\nCSeq: {first['cseq']}\r\n"
+        )
+        copies = 4
+    except KeyError:
+        there = [(name, key) for name, key in _COPIED if key in first]
+        copied = "".join([f"{name}: {first[key]}{tag if key == 'to' else ''}\r\n" for name, key in there])
+        copies = len(there)
+    added = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    text = f"SIP/2.0 {status} {reason}\r\n{vias}{copied}{added}Content-Length: {len(body)}\r\n\r\n"
+    return _checked(text, 3 + via_lines + copies + len(headers)) + body
 
 
 def forward(
@@ -547,12 +514,12 @@ def relay_response(response: Response) -> bytes:
     Raises:
         ParseError: there is no second Via, so the response is for us; or the topmost line is malformed.
     """
-    if len(response.vias) < 2:
-        raise ParseError("a second Via", response.get("via") or "")
     head = response.head
+    rest = split_first(head.first.get("via", ""))[1]
+    if not rest and head.keys.count("via") < 2:
+        raise ParseError("a second Via", head.first.get("via", ""))
     lines = head.lines
     topmost = head.keys.index("via")
-    rest = split_first(head.values[topmost])[1]
     lines[topmost : topmost + 1] = [f"Via: {rest}"] if rest else []
     return encode_head("\r\n".join([head.start_line, *lines])) + HEAD_END + response.body
 
@@ -561,10 +528,9 @@ _SIP_2_0: Final = "SIP/2.0"
 
 # SIP-Version    =  "SIP" "/" 1*DIGIT "." 1*DIGIT, a string and so in any case (section 7.1).
 _VERSION: Final = re.compile(r"[Ss][Ii][Pp]/[0-9]++\.[0-9]++")
-# No method can begin so: "/" is not in a token.
-_VERSION_START: Final = re.compile(r"[Ss][Ii][Pp]/")
 _STATUS: Final = re.compile(r"[0-9]{3}")
 
+_COPIED: Final = (("From", "from"), ("To", "to"), ("Call-ID", "call-id"), ("CSeq", "cseq"))
 _TAG: Final = re.compile(r";[ \t]*+tag[ \t]*+=", re.ASCII | re.IGNORECASE)
 
 # "Multiple header field rows with the same field-name MAY be present in a message if and only if the entire
@@ -591,6 +557,14 @@ def _check_version(version: str) -> None:
         raise Unsupported(version, 505)
 
 
+def _check_lengths(head: Head, limits: Limits) -> None:
+    if head.size_bytes > limits.head_bytes_max:
+        raise HeadTooLong(head.size_bytes, limits.head_bytes_max)
+    longest = max(len(encode_head(line)) for line in head.lines)
+    if longest > limits.line_bytes_max:
+        raise LineTooLong(longest, limits.line_bytes_max)
+
+
 def _check_repeats(keys: list[str], single: Sequence[str]) -> None:
     for key in single:
         if keys.count(key) > 1:
@@ -598,8 +572,7 @@ def _check_repeats(keys: list[str], single: Sequence[str]) -> None:
 
 
 def _checked(text: str, lines: int) -> bytes:
-    """Encode a head of so many lines, the empty one at its end counted; no value may have brought one
-    more."""
+    """Encode a head of so many lines, the empty one at its end counted; no value may have brought one more."""
     if text.count("\r") != lines or text.count("\n") != lines:
         raise LocalError(f"a line break in a value of {text[:64]!r}")
     try:
@@ -611,6 +584,10 @@ def _checked(text: str, lines: int) -> bytes:
 def _refuse_line_breaks(text: str) -> None:
     if "\r" in text or "\n" in text:
         raise LocalError(f"a line break in {text[:64]!r}")
+
+
+def _topmost_via(value: str) -> Via:
+    return parse_via(split_first(value)[0] if "," in value else value)
 
 
 def _completed_via(request: Request, suffix: str) -> str:
@@ -627,5 +604,5 @@ def _has_tag(request: Request) -> bool:
     try:
         return bool(request.to.tag)
     except ParseError:
-        value = request.head.first["to"]
+        value = request.head.first.get("to", "")
         return _TAG.search(value, value.rfind(">") + 1) is not None

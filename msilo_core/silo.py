@@ -101,6 +101,8 @@ class _Inbox:
         leasing: a Dump is under way.
         page: leased messages, oldest first; the first is being sent if `sending`.
         lease_until_ms: end of their lease, on the scale of ``unix_ms``.
+        settling: numbers of messages whose outcome is not recorded yet; no page is leased until it is, or a message
+            that was just delivered could be in it again.
         fork: what is being sent or relayed and not decided.
         sending: `fork` is the first message of `page`.
         line: live calls, oldest first; the first is being relayed if `fork` and not `sending`.
@@ -108,7 +110,7 @@ class _Inbox:
 
     __slots__ = (
         "arriving", "bindings", "busy", "dump_wanted", "fork", "has_stored", "has_turn", "lease_until_ms", "leasing",
-        "line", "owner", "page", "registered", "sending", "storing",
+        "line", "owner", "page", "registered", "sending", "settling", "storing",
     )  # fmt: skip
 
     def __init__(self, owner: Aor) -> None:
@@ -124,6 +126,7 @@ class _Inbox:
         self.leasing = False
         self.page: deque[Message] = deque()
         self.lease_until_ms = 0
+        self.settling: set[int] = set()
         self.fork: Fork | None = None
         self.sending = False
         self.line: deque[Call] = deque()
@@ -303,10 +306,10 @@ class Silo:
 
     def _leave(self, inbox: _Inbox, now: Moment) -> list[Action]:
         """Give up the turn of an inbox that is not delivered any more, and forget one with nothing under way."""
-        delivering = inbox.fork or inbox.leasing or inbox.page or inbox.dump_wanted
-        if delivering:
+        if inbox.fork or inbox.leasing or inbox.page or inbox.dump_wanted:
             return []
-        if not (inbox.arriving or inbox.storing or inbox.busy or inbox.line) and not self._is_due(inbox):
+        under_way = inbox.arriving or inbox.storing or inbox.busy or inbox.line or inbox.settling
+        if not under_way and ("dump", inbox.owner) not in self._deadlines:
             self._inboxes.pop(inbox.owner, None)
         if not inbox.has_turn:
             return []
@@ -318,9 +321,6 @@ class Silo:
             del self._turns_awaited[owner]
             actions += self.advance(owner, now)
         return actions
-
-    def _is_due(self, inbox: _Inbox) -> bool:
-        return ("dump", inbox.owner) in self._deadlines
 
     def _idle_targets(self, inbox: _Inbox, now: Moment) -> list[Target]:
         alive = capable(inbox.bindings, now)
@@ -404,7 +404,7 @@ class Silo:
         if inbox.page:
             inbox.sending = True
             actions += self._begin_fork(inbox, targets, partial(self._serialise, inbox.page[0]), now)
-        elif inbox.dump_wanted:
+        elif inbox.dump_wanted and not inbox.settling:
             actions += self._lease(inbox, now)
         return actions
 
@@ -442,17 +442,13 @@ class Silo:
             return self._advance(inbox, now)
         if not isinstance(completion, Dumped):
             raise LocalError(f"{type(completion).__name__} does not answer Dump")
-        messages = completion.messages
-        inbox.page.extend(m for m in messages if m.message_id not in self._unsettled)
+        inbox.page.extend(completion.messages)
         inbox.lease_until_ms = lease_until_ms
         if completion.busy_until_ms:
             self._dump_later(inbox, now.mono_ms + max(completion.busy_until_ms - now.unix_ms, 0) + 1)
-        elif messages and not inbox.page:
-            # All of them are delivered, and the store could not record it yet.
-            self._dump_later(inbox, now.mono_ms + _RETRY_MS)
         else:
             inbox.has_stored = bool(inbox.page)
-            inbox.dump_wanted |= len(messages) == self._limits.page_messages_max
+            inbox.dump_wanted |= len(inbox.page) == self._limits.page_messages_max
         return self._advance(inbox, now)
 
     def _dumped_late(self, owner: Aor, completion: Completion, now: Moment) -> list[Action]:
@@ -495,6 +491,7 @@ class Silo:
         kept = [inbox.page.popleft()] if inbox.sending else []
         actions: list[Action] = []
         for message in inbox.page:
+            inbox.has_stored = True
             actions += self._settle(inbox.owner, message.message_id, Outcome.RELEASED, 0, "", now)
         inbox.page = deque(kept)
         return actions
@@ -507,21 +504,24 @@ class Silo:
         return self._ask_to_settle(Settle(0, owner, message_id, self._config.node, outcome, status, reason), now)
 
     def _ask_to_settle(self, settle: Settle, now: Moment) -> list[Action]:
+        self._inbox(settle.owner).settling.add(settle.message_id)
         handler = partial(self._settled, settle)
         return [msgspec.structs.replace(settle, token=self._desk.issue(handler, handler, now))]
 
     def _settled(self, settle: Settle, completion: Completion, now: Moment) -> list[Action]:
-        if isinstance(completion, Settled):
-            self._unsettled.pop(settle.message_id, None)
-        elif isinstance(completion, StorageFailed):
+        if isinstance(completion, StorageFailed):
             self._statistics.storage_failures += 1
             if settle.outcome is not Outcome.RELEASED:
                 # Until it is recorded the row is still there, and must not be sent again. (A lease ends by itself.)
                 self._unsettled[settle.message_id] = settle
                 self._deadlines.arm(("settle", None), now.mono_ms + _RETRY_MS)
-        else:
+                return []
+        elif not isinstance(completion, Settled):
             raise LocalError(f"{type(completion).__name__} does not answer Settle")
-        return []
+        self._unsettled.pop(settle.message_id, None)
+        inbox = self._inbox(settle.owner)
+        inbox.settling.discard(settle.message_id)
+        return self._advance(inbox, now)
 
     def _settle_again(self, now: Moment) -> list[Action]:
         actions: list[Action] = []

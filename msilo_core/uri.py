@@ -72,8 +72,7 @@ class SipUri(msgspec.Struct, frozen=True, gc=False):
         return f"{self.scheme}:{userinfo}{self.host}{port}{self.params}{self.headers}"
 
     def param(self, name: str) -> str | None:
-        """Return the value of a parameter as received, empty for one without a value, None if it is not
-        there."""
+        """Return the value of a parameter as received, empty for one without a value, None for one not there."""
         return _params(self.params).get(name.lower()) if self.params else None
 
     @property
@@ -111,8 +110,7 @@ class SipUri(msgspec.Struct, frozen=True, gc=False):
         return Aor(username, domain)
 
     def equivalent(self, other: "SipUri") -> bool:
-        """Compare as RFC 3261 section 19.1.4 says, and IPv6 addresses as RFC 5954 section 4.2. Not
-        transitive."""
+        """Compare as RFC 3261 section 19.1.4 says, and IP addresses as RFC 5954 section 4.2. Not transitive."""
         return (
             self.scheme == other.scheme
             and self.port == other.port
@@ -206,8 +204,7 @@ def _params(params: str) -> dict[str, str]:
 
 
 def _normalise(text: str | None) -> str | None:
-    """Resolve the escapes that section 19.1.4 says mean nothing: "Characters other than those in the reserved
-    set"."""
+    """Resolve the escapes that section 19.1.4 makes equal to what they stand for: of what is not reserved."""
     if text is None or "%" not in text:
         return text
     return _ESCAPE.sub(_resolve, text)
