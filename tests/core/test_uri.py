@@ -1,0 +1,295 @@
+"""SIP URIs (RFC 3261 section 19.1) and addresses of record."""
+
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from msilo_core.errors import ParseError, PeerError, Unsupported, UriTooLong
+from msilo_core.limits import Limits
+from msilo_core.uri import Aor, SipUri, check_uri, parse_aor, parse_uri
+from tests.core.wire import growth
+
+UNRESERVED = string.ascii_letters + string.digits + "-_.!~*'()"
+
+
+def _escapable(characters: str, min_size: int = 0) -> st.SearchStrategy[str]:
+    octets = st.integers(0, 255).map(lambda octet: f"%{octet:02X}")
+    return st.lists(st.sampled_from(characters) | octets, min_size=min_size, max_size=8).map("".join)
+
+
+_labels = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9-]{0,5}[A-Za-z0-9])?", fullmatch=True)
+_tops = st.from_regex(r"[A-Za-z]([A-Za-z0-9-]{0,5}[A-Za-z0-9])?\.?", fullmatch=True)
+_names = st.builds(lambda labels, top: ".".join([*labels, top]), st.lists(_labels, max_size=3), _tops)
+_hosts = st.one_of(_names, st.ip_addresses(v=4).map(str), st.ip_addresses(v=6).map(lambda address: f"[{address}]"))
+_param_texts = _escapable(UNRESERVED + "[]/:&+$", 1)
+_params = st.lists(
+    st.builds(lambda name, value: f";{name}{value}", _param_texts, st.just("") | _param_texts.map("={}".format))
+)
+_header_texts = _escapable(UNRESERVED + "[]/?:+$")
+_headers = st.lists(st.builds("{}={}".format, _header_texts.filter(bool), _header_texts))
+uris = st.builds(
+    SipUri,
+    scheme=st.sampled_from(["sip", "sips"]),
+    user=st.none() | _escapable(UNRESERVED + "&=+$,;?/", 1),
+    password=st.none() | _escapable(UNRESERVED + "&=+$,"),
+    host=_hosts,
+    port=st.none() | st.integers(1, 65535),
+    params=_params.map("".join),
+    headers=_headers.map(lambda headers: "?" + "&".join(headers) if headers else ""),
+).map(
+    lambda uri: (
+        uri if uri.user is not None else SipUri(uri.scheme, None, None, uri.host, uri.port, uri.params, uri.headers)
+    )
+)
+
+
+@given(uris)
+def test_what_the_grammar_allows_is_taken_apart_and_put_together_again(uri: SipUri) -> None:
+    assert parse_uri(str(uri), Limits(uri_bytes_max=10_000)) == uri
+    check_uri(str(uri))
+
+
+@given(uris)
+def test_a_uri_is_equivalent_to_itself_however_it_is_spelt(uri: SipUri) -> None:
+    other = parse_uri(
+        f"{uri.scheme.upper()}:{str(uri).partition(':')[2]}".replace(uri.host, uri.host.swapcase()),
+        Limits(uri_bytes_max=10_000),
+    )
+
+    assert uri.equivalent(uri)
+    assert uri.equivalent(other) or uri.host in f"{uri.user}:{uri.password}"
+
+
+@given(st.text(max_size=40) | st.text(alphabet="sip:@.;=?&[]%41a/\x00\n ", max_size=40).map("sip:a".__add__))
+def test_any_text_is_parsed_or_refused(text: str) -> None:
+    try:
+        uri = parse_uri(text)
+    except PeerError:
+        return
+    assert parse_uri(str(uri)) == uri
+
+
+def test_the_parts_of_a_uri() -> None:
+    uri = parse_uri("SIPS:alice;day=tue:pass,word@[2001:db8::10]:5061;Transport=TCP;lr;maddr=192.0.2.1?to=a&x=")
+
+    assert uri == SipUri(
+        "sips", "alice;day=tue", "pass,word", "[2001:db8::10]", 5061, ";Transport=TCP;lr;maddr=192.0.2.1", "?to=a&x="
+    )
+    assert uri.transport == "tcp"
+    assert uri.maddr == "192.0.2.1"
+    assert uri.param("LR") == ""
+    assert uri.param("ob") is None
+    assert str(uri).startswith("sips:alice;day=tue:pass,word@[2001:db8::10]:5061;")
+
+
+def test_a_uri_without_parameters_has_none() -> None:
+    uri = parse_uri("sip:example.com")
+
+    assert uri == SipUri("sip", None, None, "example.com", None)
+    assert uri.transport is None
+    assert uri.maddr is None
+
+
+def test_of_two_parameters_with_one_name_the_first_counts() -> None:
+    assert parse_uri("sip:a@b;transport=udp;Transport=tcp").transport == "udp"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "sip", "sip:", "sip:@example.com", "sip::pw@example.com", "sip:a@", "sip:a@b@c", "sip:a b@c", "sip:a@b c",
+        " sip:a@b", "sip:a@b ", "sip:a@b:", "sip:a@b:0", "sip:a@b:65536", "sip:a@b:5060x", "sip:a@b:٣", "sip:a@a..b",
+        "sip:a@b;", "sip:a@b;;lr", "sip:a@b;=x", "sip:a@b;x=", "sip:a@b;x==y", "sip:a@b; lr", "sip:a@b?", "sip:a@b?x",
+        "sip:a@b?=x", "sip:a@b?x=y&", "sip:a%4@b", "sip:a%4g@b", "sip:a\\b@c", "sip:\"a\"@b", "sip:<a@b>", "<sip:a@b>",
+        "sip:2001:db8::10", "sip:[2001:db8::10", "sip:[1::2::3]", "sip:[fe80::1%25eth0]", "sip:é@b", "sip:a@b\n",
+        "sip:a@b;x=\0", "bob@example.com", "tel:", ":x", "1tel:x", "tel:é", "tel:a b", "ſip:a@b",
+    ],
+)  # fmt: skip
+def test_what_is_no_uri(text: str) -> None:
+    with pytest.raises(ParseError):
+        parse_uri(text)
+    with pytest.raises(ParseError):
+        check_uri(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tel:+1-201-555-0123", "im:bob@example.com", "http://[2001:db8::1]:8080/a?b=c", "soap.beep://192.0.2.103:3002",
+        "nobodyKnowsThisScheme:totallyopaquecontent", "sipfoo:a@b", "urn:uuid:f81d4fae",
+    ],
+)  # fmt: skip
+def test_another_scheme_is_told_from_nonsense(text: str) -> None:
+    check_uri(text)
+    with pytest.raises(Unsupported) as caught:
+        parse_uri(text)
+    assert caught.value.status_hint == 416
+
+
+def test_the_length_of_a_uri_is_bounded() -> None:
+    limits = Limits(uri_bytes_max=20)
+
+    assert parse_uri("sip:alice@example.co", limits).user == "alice"
+    with pytest.raises(UriTooLong) as caught:
+        parse_uri("sip:alice@example.com", limits)
+    assert (caught.value.size, caught.value.limit, caught.value.status_hint) == (21, 20, 414)
+
+
+# -- Addresses of record -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "aor"),
+    [
+        ("sip:bob@example.com", Aor("bob", "example.com")),
+        ("sips:bob:secret@EXAMPLE.com.:5061;transport=tcp?x=y", Aor("bob", "example.com")),
+        ("sip:Bob@example.com", Aor("Bob", "example.com")),
+        ("sip:%62%6Fb@example.com", Aor("bob", "example.com")),
+        ("sip:I%20have%20spaces@example.net", Aor("I have spaces", "example.net")),
+        ("sip:sips%3Auser%40example.com@example.net", Aor("sips:user@example.com", "example.net")),
+        ("sip:%d0%b6%d1%83%d0%ba@example.com", Aor("жук", "example.com")),
+        ("sip:value%25%34%31@example.com", Aor("value%41", "example.com")),
+        ("sip:+12015550123;phone-context=x@[2001:DB8::0:1]", Aor("+12015550123;phone-context=x", "[2001:db8::1]")),
+    ],
+)
+def test_the_address_of_record_of_a_uri(text: str, aor: Aor) -> None:
+    assert parse_uri(text).aor() == aor
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sip:example.com", "sip:null-%00-null@example.com", "sip:%0D%0A@example.com", "sip:%7F@example.com",
+        "sip:%C2%85@example.com", "sip:%FF@example.com", "sip:%ED%A0%80@example.com", "sip:%C0%80@example.com",
+    ],
+)  # fmt: skip
+def test_uris_that_name_no_inbox(text: str) -> None:
+    uri = parse_uri(text)
+
+    with pytest.raises(ParseError):
+        uri.aor()
+
+
+def test_user_and_host_of_an_address_of_record_are_bounded() -> None:
+    limits = Limits(user_bytes_max=8)
+
+    assert parse_uri("sip:bobbobbo@example1").aor(limits) == Aor("bobbobbo", "example1")
+    # Four characters of two octets each, then one octet more.
+    assert parse_uri("sip:%C3%A9%C3%A9%C3%A9%C3%A9@example").aor(limits).username == "éééé"
+    for text in ("sip:bobbobbob@example", "sip:bob@example.1a", "sip:x%C3%A9%C3%A9%C3%A9%C3%A9@example"):
+        with pytest.raises(UriTooLong):
+            parse_uri(text).aor(limits)
+
+
+@pytest.mark.parametrize(
+    "text", ["bob@example.com", "sip:bob@example.com", "SIPS:bob@Example.com", "bob@example.com.:5060"]
+)
+def test_an_operator_may_leave_out_the_scheme(text: str) -> None:
+    assert parse_aor(text) == Aor("bob", "example.com")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "bob", "example.com", "tel:+1201", "bob@", "<sip:bob@example.com>", "b ob@example.com"]
+)
+def test_what_an_operator_may_not_write(text: str) -> None:
+    with pytest.raises(ParseError):
+        parse_aor(text)
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=30), _hosts)
+def test_an_address_of_record_is_written_as_a_uri_that_names_it(username: str, host: str) -> None:
+    aor = SipUri("sip", "x", None, host, None).aor()
+    aor = Aor(username, aor.domain)
+
+    assert parse_aor(str(aor)) == aor
+
+
+def test_an_ordinary_address_of_record_is_written_without_escapes() -> None:
+    assert str(Aor("bob+tag;x=1", "example.com")) == "sip:bob+tag;x=1@example.com"
+    assert str(Aor("a b@c", "example.com")) == "sip:a%20b%40c@example.com"
+
+
+# -- Section 19.1.4, its examples and those of RFC 5954 section 4.2 ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ("sip:%61lice@atlanta.com;transport=TCP", "sip:alice@AtLanTa.CoM;Transport=tcp"),
+        ("sip:carol@chicago.com", "sip:carol@chicago.com;newparam=5"),
+        ("sip:carol@chicago.com", "sip:carol@chicago.com;security=on"),
+        ("sip:carol@chicago.com;newparam=5", "sip:carol@chicago.com;security=on"),
+        (
+            "sip:biloxi.com;transport=tcp;method=REGISTER?to=sip:bob%40biloxi.com",
+            "sip:biloxi.com;method=REGISTER;transport=tcp?to=sip:bob%40biloxi.com",
+        ),
+        (
+            "sip:alice@atlanta.com?subject=project%20x&priority=urgent",
+            "sip:alice@atlanta.com?priority=urgent&subject=project%20x",
+        ),
+        ("sip:bob@[::ffff:192.0.2.128]", "sip:bob@[::ffff:c000:280]"),
+        ("sip:bob@[2001:db8::9:1]", "sip:bob@[2001:db8::9:01]"),
+        ("sip:bob@[0:0:0:0:0:FFFF:129.144.52.38]", "sip:bob@[::FFFF:129.144.52.38]"),
+        ("sip:a%2fb@example.com", "sip:a%2Fb@example.com"),
+    ],
+)
+def test_equivalent(left: str, right: str) -> None:
+    assert parse_uri(left).equivalent(parse_uri(right))
+    assert parse_uri(right).equivalent(parse_uri(left))
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ("SIP:ALICE@AtLanTa.CoM;Transport=udp", "sip:alice@AtLanTa.CoM;Transport=UDP"),
+        ("sip:bob@biloxi.com", "sip:bob@biloxi.com:5060"),
+        ("sip:bob@biloxi.com", "sip:bob@biloxi.com;transport=udp"),
+        ("sip:bob@biloxi.com", "sip:bob@biloxi.com:6000;transport=tcp"),
+        ("sip:carol@chicago.com", "sip:carol@chicago.com?Subject=next%20meeting"),
+        ("sip:bob@phone21.boxesbybob.com", "sip:bob@192.0.2.4"),
+        ("sip:carol@chicago.com;security=on", "sip:carol@chicago.com;security=off"),
+        ("sip:bob@biloxi.com", "sips:bob@biloxi.com"),
+        ("sip:bob@biloxi.com", "sip:biloxi.com"),
+        ("sip:bob@biloxi.com", "sip:bob:@biloxi.com"),
+        ("sip:bob@biloxi.com", "sip:bob@biloxi.com;user=phone"),
+        ("sip:bob@biloxi.com", "sip:bob@biloxi.com;ttl=1"),
+        ("sip:bob@biloxi.com", "sip:bob@biloxi.com;method=INVITE"),
+        ("sip:bob@biloxi.com", "sip:bob@biloxi.com;maddr=192.0.2.1"),
+        ("sip:a%2fb@example.com", "sip:a/b@example.com"),
+    ],
+)
+def test_not_equivalent(left: str, right: str) -> None:
+    assert not parse_uri(left).equivalent(parse_uri(right))
+    assert not parse_uri(right).equivalent(parse_uri(left))
+
+
+# -- Worst cases -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text", ["a", "%41", "a:", "a@", ";a", ";a=b", "a.", "?a=b", "&a=b", "a-", "[", "1.", "a;", ":1"]
+)
+@pytest.mark.parametrize("start", ["sip:", "sip:a@b", "sip:a@b?c=d", "x:"])
+def test_hostile_uris_take_linear_time(start: str, text: str) -> None:
+    limits = Limits(uri_bytes_max=1_000_000)
+
+    def refuse(size: int) -> None:
+        for end in ("", "\0"):
+            try:
+                parse_uri(start + text * (size // len(text)) + end, limits)
+            except PeerError:
+                pass
+
+    assert growth(refuse) < 32
+
+
+def test_comparing_uris_with_many_parameters_takes_linear_time() -> None:
+    def compare(size: int) -> None:
+        numbers = range(size // 8)
+        left = SipUri("sip", None, None, "a", None, "".join(f";p{number}=1" for number in numbers))
+        right = SipUri("sip", None, None, "a", None, "".join(f";p{number}=1" for number in reversed(numbers)))
+        assert left.equivalent(right)
+
+    assert growth(compare) < 32
