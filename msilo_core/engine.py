@@ -97,6 +97,7 @@ class Engine(Element):
             is_open=self._streams.__contains__,
             pass_on=self.call_pass_on,
             fail_call=self._fail_call,
+            refuse=self.call_reply,
         )
         self._closing = False
         self._arm_cleaner(now)
@@ -133,6 +134,13 @@ class Engine(Element):
         self._closing = True
         self._cleaner.disarm(None)
         return self._silo.close(now)
+
+    def abandon(self, now: Moment) -> list[Action]:
+        """End the wait of :meth:`close`: give up the leases of messages that phones have not answered.
+
+        They are sent again by whoever leases them next, with the same identity, so that a phone can tell.
+        """
+        return self._silo.abandon(self._told(now))
 
     def handle_timeout(self, now: Moment) -> list[Action]:
         """Do what is due; called early, nothing."""
@@ -247,7 +255,9 @@ class Engine(Element):
             raise LocalError("m_store is for a MESSAGE")
         if self._desk.is_full:
             raise Overloaded
-        message = row_of(call.request, owner, src_addr, dst_addr, self._config.silo, now)
+        # One that a phone may have seen live: its 482 will mean that it has it.
+        attempts = 0 if call.fork is None else 1
+        message = row_of(call.request, owner, src_addr, dst_addr, attempts, self._config.silo, now)
         self._silo.storing(owner)
         handler = partial(self._stored, call, owner)
         return [Store(self._desk.issue(handler, partial(self._stored_late, owner), now), message)]

@@ -26,6 +26,7 @@ __all__ = [
     "Fork",
     "ForkUser",
     "Target",
+    "best_first",
     "capable",
     "serialise_live",
     "target_of",
@@ -93,6 +94,16 @@ def serialise_live(request: Request, via_suffix: str, target: Target, via: str) 
     )
 
 
+def best_first(status: int) -> int:
+    """Rank the failures of a live message: the lowest is the one to pass on (RFC 3261 section 16.7 step 6).
+
+    A 6xx wins, else the lowest class; a time-out or a 503 says least about the request.
+    """
+    if status >= 600:
+        return 0
+    return 9 if status in (TIMED_OUT, TRANSPORT_FAILED) else status // 100
+
+
 class ForkUser(Protocol):
     """Who wants to know what became of a fork."""
 
@@ -111,21 +122,24 @@ class ForkUser(Protocol):
 class Fork:
     """The response context of one MESSAGE sent to several targets in parallel (RFC 3261 section 16).
 
+    Where all fail, the status that `rank` puts lowest is the one that counts, the first of several.
+
     Attributes:
         owner: whose contacts they are.
         row: number of the row that the message was stored in after the fork was decided, or 0; for the user.
         taken: a target took it; for the user.
     """
 
-    __slots__ = ("_best", "_decided", "_pending", "_user", "owner", "row", "taken")
+    __slots__ = ("_best", "_decided", "_pending", "_rank", "_user", "owner", "row", "taken")
 
-    def __init__(self, user: ForkUser, owner: Aor) -> None:
+    def __init__(self, user: ForkUser, owner: Aor, rank: Callable[[int], int]) -> None:
         self.owner = owner
         self.row = 0
         self.taken = False
         self._user = user
+        self._rank = rank
         self._pending: dict[str, str] = {}
-        self._best: tuple[int, Response | None] = (TIMED_OUT, None)
+        self._best: tuple[int, Response | None] | None = None
         self._decided = False
 
     def begin(
@@ -174,14 +188,18 @@ class Fork:
 
     def give_up(self, now: Moment) -> list[Action]:
         """Wait no longer: decide by what there is. The branches go on and are told to the user as they end."""
-        return self._decide(*self._best, now)
+        return self._decide(*(self._best or (TIMED_OUT, None)), now)
+
+    def abandon(self) -> None:
+        """Let the user not be told of a decision any more, only of branches that end."""
+        self._decided = True
 
     def _end(self, contact: str, status: int, response: Response | None, now: Moment) -> list[Action]:
         actions: list[Action] = []
         if status < 300:
             actions += self._decide(status, response, now)
         else:
-            if _rank(status) < _rank(self._best[0]) or self._best[0] == TIMED_OUT:
+            if self._best is None or self._rank(status) < self._rank(self._best[0]):
                 self._best = (status, response)
             if not self._pending:
                 actions += self._decide(*self._best, now)
@@ -193,15 +211,6 @@ class Fork:
             return []
         self._decided = True
         return self._user.fork_decided(self, status, response, now)
-
-
-def _rank(status: int) -> tuple[int, int]:
-    # Section 16.7 step 6: a 6xx wins; else the lowest class; a time-out or a 503 says least about the request.
-    if status >= 600:
-        return (0, status)
-    if status in (TIMED_OUT, TRANSPORT_FAILED):
-        return (9, status)
-    return (status // 100, status)
 
 
 def _flow_to(next_hop: str, came_by: Flow, is_open: Callable[[Flow], bool]) -> Flow:

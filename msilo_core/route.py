@@ -117,8 +117,8 @@ class Call:
     """
 
     __slots__ = (
-        "_actions", "_handler", "_now", "bindings", "flow", "fork", "is_local", "owner", "reason", "request",
-        "response", "status", "transaction",
+        "_actions", "_handler", "_now", "arrived_ms", "bindings", "flow", "fork", "is_local", "owner", "reason",
+        "request", "response", "status", "transaction",
     )  # fmt: skip
 
     def __init__(
@@ -144,6 +144,7 @@ class Call:
         self.reason = ""
         self.response: Response | None = None
         self.fork: Fork | None = None
+        self.arrived_ms = now.mono_ms
 
     @property
     def method(self) -> str:

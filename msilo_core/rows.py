@@ -37,7 +37,9 @@ class AlreadyExpired(PeerError):
     status_hint = 480
 
 
-def row_of(request: Request, owner: Aor, src_addr: str, dst_addr: str, config: SiloConfig, now: Moment) -> Message:
+def row_of(
+    request: Request, owner: Aor, src_addr: str, dst_addr: str, attempts: int, config: SiloConfig, now: Moment
+) -> Message:
     """Return the row that keeps a MESSAGE.
 
     Args:
@@ -45,6 +47,7 @@ def row_of(request: Request, owner: Aor, src_addr: str, dst_addr: str, config: S
         owner: whose inbox it goes to.
         src_addr: URI of the sender.
         dst_addr: URI of the recipient.
+        attempts: how often it was sent to a phone already.
         config: for the lifetime.
         now: arrival.
 
@@ -77,6 +80,7 @@ def row_of(request: Request, owner: Aor, src_addr: str, dst_addr: str, config: S
         from_hdr=request.get("from") or "",
         to_hdr=request.get("to") or "",
         date_hdr=date,
+        attempts=attempts,
     )
 
 

@@ -8,8 +8,9 @@ of a phone; an owner with nothing under way has none. An inbox does one thing at
 * it *sends* the oldest message of the page.
 
 After each event `_advance` looks at what there is and begins the next thing. The order of arrival follows from three
-rules: a live message is stored when anything of its owner is stored or being stored; when one that was relayed has to
-be stored, all that wait behind it are stored too, in their order; and a page is taken from the store without gaps.
+rules: a live message waits behind one that is being relayed, and is stored when anything of its owner is stored or
+being stored; when one that was relayed has to be stored, all that wait behind it are stored too, in their order; and a
+page is taken from the store without gaps.
 
 The window (RFC 3428 section 8: one MESSAGE outstanding for each target) is `busy`: a contact is busy from the request
 to its final answer, also when nobody waits for that any more, and gets nothing until then. With several contacts a
@@ -44,7 +45,7 @@ from msilo_core.errors import LocalError
 from msilo_core.flow import Flow
 from msilo_core.limits import Limits
 from msilo_core.message import Response
-from msilo_core.relay import Fork, Target, capable, serialise_live, target_of
+from msilo_core.relay import Fork, Target, best_first, capable, serialise_live, target_of
 from msilo_core.route import Call
 from msilo_core.rows import serialise_row
 from msilo_core.statistics import Statistics
@@ -65,6 +66,7 @@ _FOR_GOOD: Final = frozenset(
 )  # fmt: skip
 
 FailCall: TypeAlias = Callable[[Call, int, Response | None, Moment], list[Action]]
+Refuse: TypeAlias = Callable[[Call, int, str, Moment], list[Action]]
 PassOn: TypeAlias = Callable[[Call, Response, Moment], list[Action]]
 
 
@@ -83,6 +85,11 @@ def outcome_of(status: int, attempts: int) -> Outcome:
     if status >= 600 or status in _FOR_GOOD:
         return Outcome.REFUSED
     return Outcome.FAILED
+
+
+def _hopeful_first(status: int) -> int:
+    """Rank failures of a stored message at several contacts: it is refused for good only if all refuse it so."""
+    return 1 if status < 600 and outcome_of(status, 0) is Outcome.REFUSED else 0
 
 
 class _Inbox:
@@ -147,6 +154,7 @@ class Silo:
         is_open: Callable[[Flow], bool],
         pass_on: PassOn,
         fail_call: FailCall,
+        refuse: Refuse,
     ) -> None:
         """Make an empty silo.
 
@@ -160,6 +168,7 @@ class Silo:
             is_open: whether a stream is open.
             pass_on: answers a live call with a phone's response.
             fail_call: runs the failure route for a live call; may store it.
+            refuse: answers a live call with a status of our own.
         """
         self._config = config
         self._limits = limits
@@ -170,6 +179,7 @@ class Silo:
         self._is_open = is_open
         self._pass_on = pass_on
         self._fail_call = fail_call
+        self._refuse = refuse
         self._inboxes: dict[Aor, _Inbox] = {}
         self._turns_taken = 0
         self._turns_awaited: dict[Aor, None] = {}
@@ -199,11 +209,12 @@ class Silo:
         """Relay a live call in its turn, or run the failure route where it must not overtake; `advance` follows."""
         assert call.owner is not None
         inbox = self._inbox(call.owner)
-        if inbox.has_stored or inbox.storing or inbox.page or inbox.leasing:
+        is_relaying = inbox.fork is not None and not inbox.sending
+        if not is_relaying and (inbox.has_stored or inbox.storing or inbox.page or inbox.leasing):
             inbox.dump_wanted = True
             return self._fail_call(call, 480, None, now)
         if len(inbox.line) >= self._limits.waiting_per_owner_max:
-            return self._fail_call(call, 503, None, now)
+            return self._refuse(call, 503, "", now)
         inbox.line.append(call)
         return []
 
@@ -281,6 +292,16 @@ class Silo:
             actions += self._advance(inbox, now)
         return actions
 
+    def abandon(self, now: Moment) -> list[Action]:
+        """Wait no longer for the answers of phones: give up the leases of what is being sent, too."""
+        actions: list[Action] = []
+        for inbox in list(self._inboxes.values()):
+            if inbox.sending and inbox.fork is not None:
+                inbox.fork.abandon()
+                inbox.fork, inbox.sending = None, False
+                actions += self._release_rest(inbox, now)
+        return actions
+
     # -- One inbox, one step -------------------------------------------------------------------------------------------
 
     def _inbox(self, owner: Aor) -> _Inbox:
@@ -299,6 +320,9 @@ class Silo:
         elif inbox.fork is None and not inbox.leasing:
             if inbox.page or inbox.dump_wanted:
                 actions += self._dump(inbox, now)
+            elif inbox.line and (inbox.has_stored or inbox.storing):
+                inbox.dump_wanted = True
+                actions += self._fail_line(inbox, 480, now)
             elif inbox.line:
                 actions += self._relay_head(inbox, now)
         actions += self._leave(inbox, now)
@@ -329,7 +353,7 @@ class Silo:
     def _begin_fork(
         self, inbox: _Inbox, targets: list[Target], serialise: Callable[[Target, str], bytes], now: Moment
     ) -> list[Action]:
-        inbox.fork = Fork(self, inbox.owner)
+        inbox.fork = Fork(self, inbox.owner, _hopeful_first if inbox.sending else best_first)
         inbox.busy.update(target.contact for target in targets)
         return inbox.fork.begin(targets, serialise, self._clients, self._entropy, now)
 
@@ -357,11 +381,13 @@ class Silo:
 
     def _relay_head(self, inbox: _Inbox, now: Moment) -> list[Action]:
         targets = self._idle_targets(inbox, now)
-        if not targets:
-            # The contacts have not answered what they got before, or the last one has left.
-            return self._fail_line(inbox, 480, now)
         call = inbox.line[0]
-        self._deadlines.arm(("relay", inbox.owner), now.mono_ms + self._config.relay_ms)
+        deadline_ms = call.arrived_ms + self._config.relay_ms
+        if not targets or deadline_ms <= now.mono_ms:
+            # The contacts have not answered what they got before, or the last one has left; or its sender has waited
+            # so long that it must be told something now.
+            return self._fail_line(inbox, 480, now)
+        self._deadlines.arm(("relay", inbox.owner), deadline_ms)
         return self._begin_fork(
             inbox, targets, partial(serialise_live, call.request, seen_at(call.request.via, call.flow)), now
         )
@@ -425,6 +451,8 @@ class Silo:
         return False
 
     def _lease(self, inbox: _Inbox, now: Moment) -> list[Action]:
+        # What waits in the line came after what is stored; its senders need not wait until that is delivered.
+        actions = self._fail_line(inbox, 480, now)
         inbox.leasing = True
         inbox.dump_wanted = False
         lease_until_ms = now.unix_ms + self._config.lease_ms
@@ -432,7 +460,7 @@ class Silo:
             partial(self._dumped, inbox, lease_until_ms), partial(self._dumped_late, inbox.owner), now
         )
         page_max = self._limits.page_messages_max
-        return [Dump(token, inbox.owner, page_max, self._config.node, now.unix_ms, lease_until_ms)]
+        return [*actions, Dump(token, inbox.owner, page_max, self._config.node, now.unix_ms, lease_until_ms)]
 
     def _dumped(self, inbox: _Inbox, lease_until_ms: int, completion: Completion, now: Moment) -> list[Action]:
         inbox.leasing = False

@@ -214,8 +214,44 @@ def test_line_is_bounded() -> None:
     world.datagram(register(), BOB)
     world.datagram(message(b"one"))
     assert world.datagram(message(b"two", number=2)) == []
-    (accepted,) = world.datagram(message(b"three", number=3))
-    assert status_of(accepted) == 202
+    (refused,) = world.datagram(message(b"three", number=3))
+    assert status_of(refused) == 503
+
+
+def test_sender_in_the_line_is_told_in_time() -> None:
+    world = World()
+    world.datagram(register(), BOB)
+    (first,) = world.datagram(message(b"one"))
+    world.pass_time(3_000)
+    world.datagram(message(b"two", number=2))
+    world.pass_time(2_900)
+    passed, second = world.datagram(answer(first), BOB)
+    assert (status_of(passed), body_of(second)) == (200, b"two")
+    world.datagram(message(b"three", number=3))
+    assert world.waiting() == []
+    accepted = [status_of(data) for data in world.pass_time(3_100) if status_of(data)]
+    assert accepted == [202, 202]
+    assert world.waiting() == [b"two", b"three"]
+
+
+def test_line_is_stored_in_order_when_another_server_stored_something() -> None:
+    world = World()
+    world.datagram(register(), BOB)
+    (first,) = world.datagram(message(b"one"))
+    world.datagram(message(b"two", number=2))
+    other = World(Config(node="other"), route=SiloRoute())
+    other.store = world.store
+    other.datagram(message(b"elsewhere", number=9))
+    world.datagram(message(b"three", number=3))
+    sent = world.datagram(answer(first), BOB)
+    assert [status_of(data) for data in sent if status_of(data)] == [200, 202, 202]
+    seen: list[bytes] = []
+    (delivered,) = [data for data in sent if data.startswith(b"MESSAGE")]
+    while delivered:
+        seen.append(body_of(delivered))
+        sent = world.datagram(answer(delivered), BOB)
+        delivered = sent[0] if sent else b""
+    assert seen == [b"elsewhere", b"two", b"three"]
 
 
 def test_live_message_does_not_overtake_stored_ones() -> None:
@@ -795,6 +831,44 @@ def test_graceful_end_gives_up_what_is_not_being_sent() -> None:
     after.store = world.store
     (_, second) = after.datagram(register(cseq=2), BOB)
     assert body_of(second) == b"2"
+
+
+def test_end_that_waits_no_longer_gives_up_what_is_being_sent() -> None:
+    world = World()
+    world.datagram(message(b"one"))
+    (_, first) = world.datagram(register(), BOB)
+    world.carry_out(world.engine.close(world.now))
+    world.carry_out(world.engine.abandon(world.now))
+    assert world.datagram(answer(first), BOB) == []
+    after = World(Config(node="other"))
+    after.store = world.store
+    (_, again) = after.datagram(register(cseq=2), BOB)
+    assert header(again, "Call-ID") == header(first, "Call-ID")
+
+
+def test_stored_message_is_refused_for_good_only_if_all_contacts_say_so() -> None:
+    carol = ("127.0.0.1", 5073)
+    for other_status, waits in (("480 Away", True), ("415 No", False)):
+        world = World()
+        world.datagram(register(), BOB)
+        world.datagram(register(contact="<sip:bob@127.0.0.1:5073>", cseq=2), carol)
+        for data in world.datagram(message(b"both")):
+            world.datagram(answer(data, "480 Away"), BOB)
+        _, one, other = world.datagram(register(cseq=3), BOB)
+        world.datagram(answer(one, "415 Unsupported Media Type"), BOB)
+        world.datagram(answer(other, other_status), carol)
+        assert (world.waiting() == [b"both"]) is waits
+
+
+def test_merged_request_after_a_live_attempt_means_that_the_phone_has_it() -> None:
+    world = World()
+    world.datagram(register(), BOB)
+    world.datagram(message(b"live"))
+    world.pass_time(40_000)
+    (_, again) = world.datagram(register(cseq=2), BOB)
+    world.datagram(answer(again, "482 Merged Request"), BOB)
+    assert world.waiting() == []
+    assert world.dead() == []
 
 
 def test_clock_that_steps_back_is_not_believed() -> None:
