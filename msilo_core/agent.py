@@ -65,6 +65,7 @@ class UserAgent(Element):
         self._registrations: dict[str, _Registration] = {}
         self._refreshes: Deadlines[str] = Deadlines()
         self._seen: dict[tuple[str, int, str], None] = {}
+        self._closing = False
 
     # -- Commands ------------------------------------------------------------------------------------------------------
 
@@ -169,7 +170,8 @@ class UserAgent(Element):
         raise LocalError(f"token {completion.token} of {type(completion).__name__} is not awaited")
 
     def close(self, now: Moment) -> list[Action]:
-        """Begin a graceful end: leave the registrar."""
+        """Begin a graceful end: leave the registrar, and take no more messages."""
+        self._closing = True
         actions: list[Action] = []
         for aor_uri in list(self._registrations):
             actions += self.unregister(aor_uri, now)
@@ -212,6 +214,9 @@ class UserAgent(Element):
         transaction = self._begin(request, key, flow)
         if request.method not in ("MESSAGE", "OPTIONS"):
             return self._respond(transaction, request, flow, 405, now)
+        if self._closing and request.method == "MESSAGE":
+            # Whoever sends it may keep it for the next time that we are here.
+            return self._respond(transaction, request, flow, 480, now)
         actions = self._respond(transaction, request, flow, 200, now)
         if request.method == "MESSAGE" and self._is_news(request):
             actions.append(Arrived(request))

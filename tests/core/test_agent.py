@@ -130,6 +130,13 @@ def test_end_leaves_the_registrar() -> None:
     assert phone.agent.unregister("sip:bob@example.com", phone.now) == []
 
 
+def test_message_that_comes_at_the_end_is_left_to_its_sender() -> None:
+    phone = Phone()
+    phone.agent.close(phone.now)
+    (refused,) = octets(phone.receive(message()))
+    assert status_of(refused) == 480
+
+
 def test_message_that_arrives_is_answered_and_shown_once() -> None:
     phone = Phone()
     reply, arrived = phone.receive(message(b"hi"))

@@ -1,0 +1,69 @@
+"""``msilo serve``."""
+
+import signal
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import click
+import msgspec
+
+from msilo_runners.cli.loop import run
+from msilo_runners.logs import log_to_stderr
+from msilo_runners.server import Server
+from msilo_runners.settings import Backend, Role, ServerConfig, Settings, read_settings, with_parameters
+
+__all__ = ["serve"]
+
+END_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+@click.command()
+@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Settings in TOML; options win.")
+@click.option("--listen", multiple=True, metavar="URI", help="Such as udp://127.0.0.1:5060; may be repeated.")
+@click.option("--storage", metavar="URL", help="sqlite:///FILE, postgresql://… or memory:")
+@click.option("--role", type=click.Choice(["server", "silo"]), help="silo: beside a proxy.")
+@click.option("--backend", type=click.Choice(["asyncio", "trio"]), help="Event loop.")
+@click.option("--domain", multiple=True, metavar="NAME", help="A domain that is ours; any if none is given.")
+@click.option("--trust", multiple=True, metavar="CIDR", help="A network that is served, instead of loopback.")
+@click.option("--set", "assignments", multiple=True, metavar="PARAM=VALUE", help="A parameter of msilo.")
+@click.option("--grace", type=float, metavar="SECONDS", help="Time to finish what is under way at the end.")
+def serve(
+    config: Path | None,
+    listen: tuple[str, ...],
+    storage: str | None,
+    role: Role | None,
+    backend: Backend | None,
+    domain: tuple[str, ...],
+    trust: tuple[str, ...],
+    assignments: tuple[str, ...],
+    grace: float | None,
+) -> None:
+    """Run the server: registrar, MESSAGE relay and silo in one.
+
+    Without options: udp and tcp on 127.0.0.1:5060, for this machine only, stored in msilo.db here.
+    """
+    settings = read_settings(config) if config is not None else Settings()
+    given: dict[str, Any] = {
+        "listen": listen or None,
+        "storage": storage,
+        "role": role,
+        "domains": domain or None,
+        "trusted": trust or None,
+        "grace_s": grace,
+        "silo": with_parameters(settings.server.silo, assignments) if assignments else None,
+    }
+    changes = {name: value for name, value in given.items() if value is not None}
+    log_to_stderr()
+    run(_serve, msgspec.structs.replace(settings.server, **changes), backend=backend or settings.backend)
+
+
+async def _serve(config: ServerConfig) -> None:
+    async with Server(config) as server:
+        with anyio.open_signal_receiver(*END_SIGNALS) as signals:
+            click.echo(f"ready: {' '.join(server.addresses)}")
+            async for _ in signals:
+                break
+        # A second signal is for an operator who does not want to wait.
+        for number in END_SIGNALS:
+            signal.signal(number, signal.SIG_DFL)

@@ -1,0 +1,216 @@
+"""The whole server as an async context manager, for any trio or asyncio application."""
+
+import logging
+import secrets
+import socket
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Final, Self
+
+import anyio
+import msgspec
+
+from msilo_core import Aor, Config, Engine, LocalError, Route, ServerRoute, SiloRoute, Statistics, StorageError
+from msilo_runners.addresses import TransportAddress, parse_transport_address
+from msilo_runners.batches import BatchCounts, Batches
+from msilo_runners.driver import Driver, TransportStatistics, read_clock
+from msilo_runners.errors import SettingsError, StartError
+from msilo_runners.settings import ServerConfig
+from msilo_storage import Storage, open_store
+
+__all__ = ["BatchCounts", "Server"]
+
+logger = logging.getLogger(__name__)
+
+IDLE_POLL_S: Final = 0.01
+"""How often the end looks whether the engine has finished: it happens once in the life of a server."""
+
+ABANDON_S: Final = 1.0
+"""Time for the store to note, when the grace is over, that nobody holds the messages that phones did not answer."""
+
+STORE_CLOSE_S: Final = 2.0
+"""Time for the store to close when the application is being cancelled; a database that is down takes none."""
+
+
+class Server:
+    """A running server between entering and leaving::
+
+        async with Server(config) as server:
+            print(server.addresses)
+            await anyio.sleep_forever()
+
+    Leaving it stops taking new requests, waits until what is under way has ended, `grace_s` at most, and
+    closes everything. When it is left because it is cancelled it ends at once; what was answered 202 is
+    durable in any case.
+
+    Args:
+        config: where to listen, what to serve, where to store; the defaults of :class:`ServerConfig` if None.
+        route: what becomes of a request; the one of the configured role if None.
+
+    Attributes:
+        addresses: where it listens, with the real ports, such as ``udp://127.0.0.1:5060``.
+        store: the open store; its :meth:`Storage.list` is what ``msilo silo list`` shows.
+        engine: the engine, to look at. Only the server may give it input.
+    """
+
+    addresses: list[str]
+    store: Storage
+    engine: Engine
+
+    def __init__(self, config: ServerConfig | None = None, route: Route | None = None) -> None:
+        self._config = config if config is not None else ServerConfig()
+        self._route = route
+
+    async def __aenter__(self) -> Self:
+        """Open the store, bind the sockets, and begin.
+
+        Raises:
+            SettingsError: others can reach an address while it is not said who is trusted, or the storage URL
+            is
+                none.
+            StartError: the store cannot be opened, or an address is taken.
+        """
+        config = self._config
+        limits = config.limits
+        _check_doors(config)
+        self.engine = Engine(_engine_config(config), limits, now=read_clock(), route=self._chosen_route())
+        self._driver = Driver(self.engine, limits=limits, observe=self._observe)
+        async with AsyncExitStack() as opened:
+            opened.callback(self._driver.close)
+            # First what is most often wrong, and leaves nothing behind. Datagrams wait in the socket meanwhile.
+            self.addresses = [str(self._bind(parse_transport_address(text))) for text in config.listen]
+            self.store = await opened.enter_async_context(_Opening(config.storage))
+            self._batches = Batches(self.store, self._driver.complete, rows_max=limits.batch_max)
+            self._tasks = await opened.enter_async_context(anyio.create_task_group())
+            self._tasks.start_soon(self._batches.run)
+            await self._tasks.start(self._driver.run)
+            self._opened = opened.pop_all()
+        logger.info("listening on %s", " ".join(self.addresses))
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        """End; an exception of the body leaves as it is."""
+        try:
+            if exc is None or isinstance(exc, Exception):
+                await self._finish()
+        finally:
+            self._tasks.cancel_scope.cancel()
+            try:
+                is_handled = await self._opened.__aexit__(exc_type, exc, traceback)
+            except BaseExceptionGroup as group:
+                # The task group wraps also what is not its own.
+                if group.exceptions != (exc,):
+                    raise
+                is_handled = False
+        return is_handled
+
+    @property
+    def statistics(self) -> Statistics:
+        """Counters of the engine."""
+        return self.engine.statistics
+
+    @property
+    def transport(self) -> TransportStatistics:
+        """What the sockets saw."""
+        return self._driver.statistics
+
+    @property
+    def batches(self) -> Mapping[str, BatchCounts]:
+        """How well storage actions were batched, by the name of the action."""
+        return self._batches.counts
+
+    def dump(self, aor: Aor | str, contact: str | None = None) -> None:
+        """Begin to deliver what waits for `aor`, as its REGISTER would.
+
+        Args:
+            aor: the owner, such as ``sip:bob@example.com``.
+            contact: deliver to this Contact URI only; to all that are registered if None.
+
+        Raises:
+            ParseError: `aor` is not an address of record.
+        """
+        now = read_clock()
+        self._driver.perform(self.engine.dump(aor, contact, now), now)
+
+    async def _finish(self) -> None:
+        logger.info("ending")
+        now = read_clock()
+        self._driver.perform(self.engine.close(now), now)
+        if not await self._becomes_idle(self._config.grace_s):
+            logger.warning("some requests were still under way after %g s", self._config.grace_s)
+            now = read_clock()
+            if unanswered := self.engine.abandon(now):
+                self._driver.perform(unanswered, now)
+                await self._becomes_idle(ABANDON_S)
+
+    async def _becomes_idle(self, within_s: float) -> bool:
+        with anyio.move_on_after(within_s):
+            # An event instead of looking would cost every input a test.
+            while not (self.engine.is_idle and self._driver.is_flushed):  # noqa: ASYNC110
+                await anyio.sleep(IDLE_POLL_S)
+            return True
+        return False
+
+    def _chosen_route(self) -> Route:
+        if self._route is not None:
+            return self._route
+        return SiloRoute() if self._config.role == "silo" else ServerRoute()
+
+    def _bind(self, where: TransportAddress) -> TransportAddress:
+        try:
+            return self._driver.bind(where)
+        except OSError as error:
+            raise StartError(f"cannot listen on {where}: {error.strerror}") from None
+
+    def _observe(self, action: object) -> None:
+        self._batches.put(action)
+
+
+class _Opening:
+    """A store that opens with a :class:`StartError`, and closes also while everything is being cancelled."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            self._store = open_store(url)
+        except LocalError as error:
+            raise SettingsError(str(error)) from None
+
+    async def __aenter__(self) -> Storage:
+        try:
+            return await self._store.__aenter__()
+        except StorageError as error:
+            raise StartError(str(error)) from None
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with anyio.move_on_after(STORE_CLOSE_S, shield=True):
+            await self._store.__aexit__(exc_type, exc, traceback)
+
+
+def _check_doors(config: ServerConfig) -> None:
+    # Whoever is trusted may open any mailbox, so that nobody but this machine is by default.
+    open_to_others = [text for text in config.listen if not parse_transport_address(text).is_loopback]
+    if open_to_others and not config.trusted:
+        raise SettingsError(
+            f"{open_to_others[0]} can be reached by others, and it is not said who is trusted: give --trust CIDR, "
+            'or trust = ["CIDR"] under [server]'
+        )
+
+
+def _engine_config(config: ServerConfig) -> Config:
+    # The name tells the leases of this run from those of any other, also after a restart.
+    node = f"{socket.gethostname()}-{secrets.token_hex(4)}"
+    chosen = Config(node=node, domains=frozenset(name.lower() for name in config.domains), silo=config.silo)
+    if config.trusted is None:
+        return chosen
+    return msgspec.structs.replace(chosen, trusted=config.trusted)

@@ -1,0 +1,260 @@
+"""What a server is told: :class:`ServerConfig`, and the TOML file it can be read from.
+
+::
+
+    [server]
+    listen = ["udp://192.0.2.2:5060", "tcp://192.0.2.2:5060"]
+    role = "server"               # or "silo": beside a proxy
+    backend = "asyncio"           # or "trio"
+    domain = ["example.com"]
+    trust = ["192.0.2.0/24"]
+    grace = 8                     # seconds
+
+    [storage]
+    url = "sqlite:///msilo.db"
+
+    [limits]                      # names of msilo_core.Limits
+    batch_max = 512
+
+    [msilo]                       # parameters of Kamailio's msilo: names of msilo_core.SiloConfig
+    expire_time = 259200
+"""
+
+import difflib
+import ipaddress
+import math
+import tomllib
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias, TypeVar, cast
+
+import msgspec
+
+from msilo_core import Limits, LocalError, SiloConfig
+from msilo_runners.addresses import parse_transport_address
+from msilo_runners.errors import SettingsError
+
+__all__ = [
+    "Backend",
+    "Role",
+    "ServerConfig",
+    "Settings",
+    "parse_settings",
+    "read_settings",
+    "with_parameters",
+]
+
+Role: TypeAlias = Literal["server", "silo"]
+Backend: TypeAlias = Literal["asyncio", "trio"]
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+# Parameters of Kamailio's msilo that are not ours yet: their nearest known name would be a wrong suggestion.
+_LATER_PARAMETERS: Final = frozenset({
+    "add_contact", "contact_hdr", "content_type_hdr", "db_table", "extra_hdrs", "extra_hdrs_avp",
+    "from_address", "max_messages", "offline_message", "outbound_proxy", "reminder", "sc_body", "sc_callid",
+    "sc_ctype", "sc_exp_time", "sc_from", "sc_inc_time", "sc_mid", "sc_snd_time", "sc_status",
+    "sc_stored_hdrs", "sc_to", "sc_uri_host", "sc_uri_user", "send_time", "skip_notification_flag",
+    "snd_time_avp", "use_contact", "use_mode",
+})  # fmt: skip
+
+
+class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What :class:`msilo_runners.Server` is told.
+
+    Attributes:
+        listen: where to listen, such as ``udp://127.0.0.1:5060``; with port 0 the system chooses one.
+        storage: a storage URL, such as ``sqlite:///relative.db``, ``sqlite:////absolute/path.db``,
+            ``postgresql://…`` or ``memory:``.
+        role: ``server``, registrar, relay and silo in one, or ``silo``, which stores what a proxy sends it.
+        domains: host parts whose users are ours; empty: any.
+        trusted: networks in CIDR form whose requests are served; None: this machine.
+        grace_s: seconds that the end may take to finish what is under way. A live message is stored after 6 s
+            without an answer, and a container is killed after 10.
+        limits: bounds.
+        silo: the parameters of msilo.
+
+    Raises:
+        SettingsError: a value that nobody can run with, or an address that others reach while nobody is
+        trusted.
+    """
+
+    listen: tuple[str, ...] = ("udp://127.0.0.1:5060", "tcp://127.0.0.1:5060")
+    storage: str = "sqlite:///msilo.db"
+    role: Role = "server"
+    domains: tuple[str, ...] = ()
+    trusted: tuple[str, ...] | None = None
+    grace_s: float = 8.0
+    limits: Limits = Limits()
+    silo: SiloConfig = SiloConfig()
+
+    def __post_init__(self) -> None:
+        if not self.listen:
+            raise SettingsError("nowhere to listen: give a transport address such as udp://127.0.0.1:5060")
+        for text in self.listen:
+            parse_transport_address(text)
+        for text in self.trusted or ():
+            _check_network(text)
+        if not (math.isfinite(self.grace_s) and self.grace_s >= 0):
+            raise SettingsError(f"a grace of {self.grace_s} is out of range: give seconds, 0 or more")
+        for name, value in msgspec.structs.asdict(self.limits).items():
+            if value < 1:
+                raise SettingsError(f"limits.{name} = {value} is out of range: give 1 or more")
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """A whole settings file: the server's configuration and the event loop to run it on."""
+
+    server: ServerConfig = ServerConfig()
+    backend: Backend = "asyncio"
+
+
+def read_settings(path: Path) -> Settings:
+    """Read a TOML file.
+
+    Raises:
+        SettingsError: it cannot be read, is not TOML, or has a key or a value that is not known.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path}: not a text in UTF-8") from None
+    try:
+        return parse_settings(text)
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error}") from None
+
+
+def parse_settings(text: str) -> Settings:
+    """Read the text of a TOML file; what it does not say has its default.
+
+    Raises:
+        SettingsError: as with :func:`read_settings`.
+    """
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"not TOML: {error}") from None
+    file = _convert(_File, "", tables)
+    server = file.server
+    return Settings(
+        ServerConfig(
+            listen=server.listen,
+            storage=file.storage.url,
+            role=server.role,
+            domains=server.domain,
+            trusted=server.trust,
+            grace_s=server.grace,
+            limits=file.limits,
+            silo=file.msilo,
+        ),
+        server.backend,
+    )
+
+
+def with_parameters(silo: SiloConfig, assignments: Iterable[str]) -> SiloConfig:
+    """Return `silo` changed by assignments such as ``expire_time=3600``, the later one winning.
+
+    Raises:
+        SettingsError: one that is none, an unknown parameter, or a value that does not fit.
+    """
+    values: dict[str, str] = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals:
+            raise SettingsError(f"{assignment!r} sets nothing: give PARAM=VALUE, such as expire_time=3600")
+        values[name.strip()] = value.strip()
+    return _convert(SiloConfig, "msilo.", values, base=silo, strict=False)
+
+
+class _ServerTable(msgspec.Struct):
+    listen: tuple[str, ...] = ServerConfig().listen
+    role: Role = "server"
+    backend: Backend = "asyncio"
+    domain: tuple[str, ...] = ()
+    trust: tuple[str, ...] | None = None
+    grace: float = ServerConfig().grace_s
+
+
+class _StorageTable(msgspec.Struct):
+    url: str = ServerConfig().storage
+
+
+class _File(msgspec.Struct):
+    server: _ServerTable = msgspec.field(default_factory=_ServerTable)
+    storage: _StorageTable = msgspec.field(default_factory=_StorageTable)
+    limits: Limits = Limits()
+    msilo: SiloConfig = SiloConfig()
+
+
+_TABLES: Final = frozenset({_ServerTable, _StorageTable, Limits, SiloConfig})
+
+
+def _convert(
+    kind: type[S], prefix: str, values: Mapping[str, object], *, base: S | None = None, strict: bool = True
+) -> S:
+    """Make a Struct of a table, key by key, so that a refusal can name the key, its value and the remedy."""
+    known: dict[str, Any] = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    converted: dict[str, object] = {}
+    for key, value in values.items():
+        if key not in known:
+            raise SettingsError(_unknown(key, prefix, known))
+        wanted = known[key]
+        if wanted in _TABLES:
+            if not isinstance(value, dict):
+                raise SettingsError(f"{key} = {_shown(value)} is not a table: write [{key}] above its keys")
+            converted[key] = _convert(wanted, f"{key}.", cast("dict[str, object]", value))
+            continue
+        try:
+            converted[key] = msgspec.convert(value, wanted, strict=strict)
+        except msgspec.ValidationError:
+            raise SettingsError(f"{prefix}{key} = {_shown(value)} does not fit: give {_remedy(wanted)}") from None
+    try:
+        return kind(**converted) if base is None else msgspec.structs.replace(base, **converted)
+    except LocalError as error:
+        raise SettingsError(f"{prefix}{error}") from None
+
+
+def _unknown(key: str, prefix: str, known: Iterable[str]) -> str:
+    if prefix == "msilo." and key == "db_url":
+        return "msilo.db_url has another place here: give --storage URL, or url under [storage]"
+    if prefix == "msilo." and key in _LATER_PARAMETERS:
+        return f"msilo.{key} is not supported yet: leave it out"
+    nearest = difflib.get_close_matches(key, known, n=1)
+    what = "table" if not prefix else "key"
+    remedy = f"did you mean {prefix}{nearest[0]}?" if nearest else f"known are {', '.join(sorted(known))}"
+    return f"{prefix}{key} is not a known {what}: {remedy}"
+
+
+def _shown(value: object) -> str:
+    # As the file has it, near enough: JSON writes texts, numbers, booleans and lists as TOML does.
+    return msgspec.json.encode(value).decode()
+
+
+def _remedy(wanted: Any) -> str:
+    if typing.get_origin(wanted) is Literal:
+        return " or ".join(f'"{choice}"' for choice in typing.get_args(wanted))
+    return _REMEDIES[wanted]
+
+
+_REMEDIES: Final[dict[Any, str]] = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text in quotes",
+    tuple[str, ...]: 'a list of texts, such as ["one", "two"]',
+    tuple[str, ...] | None: 'a list of texts, such as ["one", "two"]',
+}
+
+
+def _check_network(text: str) -> None:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        try:
+            network = ipaddress.ip_network(text, strict=False)
+        except ValueError:
+            raise SettingsError(f"{text!r} is not a network: give one such as 10.0.0.0/8") from None
+        raise SettingsError(f"{text!r} is an address within a network: give {network}") from None

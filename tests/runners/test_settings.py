@@ -1,0 +1,210 @@
+"""The settings file and what is said about a wrong one: the key, the value and the remedy, in one line."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from msilo_core.config import SiloConfig
+from msilo_core.limits import Limits
+from msilo_runners import ServerConfig, SettingsError
+from msilo_runners.addresses import TransportAddress, parse_transport_address
+from msilo_runners.settings import Settings, parse_settings, read_settings, with_parameters
+
+EVERYTHING = """
+[server]
+listen = ["udp://192.0.2.2:5060", "tcp://[2001:db8::2]"]
+role = "silo"
+backend = "trio"
+domain = ["example.com", "example.org"]
+trust = ["192.0.2.0/24", "2001:db8::/32"]
+grace = 3
+
+[storage]
+url = "sqlite:////var/lib/msilo.db"
+
+[limits]
+batch_max = 100
+
+[msilo]
+expire_time = 3600
+add_date = 1
+"""
+
+
+def test_a_file_may_set_everything() -> None:
+    assert parse_settings(EVERYTHING) == Settings(
+        ServerConfig(
+            listen=("udp://192.0.2.2:5060", "tcp://[2001:db8::2]"),
+            storage="sqlite:////var/lib/msilo.db",
+            role="silo",
+            domains=("example.com", "example.org"),
+            trusted=("192.0.2.0/24", "2001:db8::/32"),
+            grace_s=3.0,
+            limits=Limits(batch_max=100),
+            silo=SiloConfig(expire_time=3600, add_date=1),
+        ),
+        "trio",
+    )
+
+
+def test_an_empty_file_sets_nothing() -> None:
+    assert parse_settings("") == Settings(ServerConfig(), "asyncio")
+
+
+@pytest.mark.parametrize("name", Limits.__struct_fields__)
+def test_every_limit_can_be_set(name: str) -> None:
+    assert getattr(parse_settings(f"[limits]\n{name} = 12345").server.limits, name) == 12345
+
+
+@pytest.mark.parametrize("name", SiloConfig.__struct_fields__)
+def test_every_parameter_of_msilo_can_be_set_in_both_ways(name: str) -> None:
+    expected = msgspec.structs.replace(SiloConfig(), **{name: 1})
+    assert parse_settings(f"[msilo]\n{name} = 1").server.silo == expected
+    assert with_parameters(SiloConfig(), [f"{name}=1"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("x =", "not TOML: Invalid value (at end of document)"),
+        ("[servr]", "servr is not a known table: did you mean server?"),
+        ("[metrics]", "metrics is not a known table: known are limits, msilo, server, storage"),
+        ("server = 3", "server = 3 is not a table: write [server] above its keys"),
+        ("[server]\nlisen = []", "server.lisen is not a known key: did you mean server.listen?"),
+        (
+            "[server]\nworkers = 2",
+            "server.workers is not a known key: known are backend, domain, grace, listen, role, trust",
+        ),
+        (
+            '[server]\nlisten = "udp://127.0.0.1"',
+            'server.listen = "udp://127.0.0.1" does not fit: give a list of texts, such as ["one", "two"]',
+        ),
+        ("[server]\nlisten = []", "nowhere to listen: give a transport address such as udp://127.0.0.1:5060"),
+        ('[server]\nrole = "proxy"', 'server.role = "proxy" does not fit: give "server" or "silo"'),
+        ('[server]\nbackend = "curio"', 'server.backend = "curio" does not fit: give "asyncio" or "trio"'),
+        ('[server]\ngrace = "5 s"', 'server.grace = "5 s" does not fit: give a number'),
+        ("[server]\ngrace = -1", "a grace of -1.0 is out of range: give seconds, 0 or more"),
+        ("[server]\ngrace = nan", "a grace of nan is out of range: give seconds, 0 or more"),
+        ("[server]\ngrace = inf", "a grace of inf is out of range: give seconds, 0 or more"),
+        (
+            "[server]\ntrust = [1]",
+            'server.trust = [1] does not fit: give a list of texts, such as ["one", "two"]',
+        ),
+        ('[server]\ntrust = ["lan"]', "'lan' is not a network: give one such as 10.0.0.0/8"),
+        ('[server]\ntrust = ["10.1.2.3/8"]', "'10.1.2.3/8' is an address within a network: give 10.0.0.0/8"),
+        ("[storage]\nurl = 1", "storage.url = 1 does not fit: give a text in quotes"),
+        ("[limits]\nbatch_mx = 1", "limits.batch_mx is not a known key: did you mean limits.batch_max?"),
+        ("[limits]\nbatch_max = true", "limits.batch_max = true does not fit: give a whole number"),
+        ("[limits]\nbatch_max = 1.5", "limits.batch_max = 1.5 does not fit: give a whole number"),
+        ("[limits]\nbatch_max = 0", "limits.batch_max = 0 is out of range: give 1 or more"),
+        ("[msilo]\nexpire_time = 0", "msilo.expire_time = 0 is out of range: give 1 or more"),
+        ("[msilo]\nadd_date = 2", "msilo.add_date = 2 is out of range: give 0 or 1"),
+        ("[msilo]\nexpire_tme = 1", "msilo.expire_tme is not a known key: did you mean msilo.expire_time?"),
+        # Not "did you mean expire_time": Kamailio's parameter is known, and not ours yet.
+        ("[msilo]\nsend_time = 1", "msilo.send_time is not supported yet: leave it out"),
+        (
+            '[msilo]\ndb_url = "x"',
+            "msilo.db_url has another place here: give --storage URL, or url under [storage]",
+        ),
+    ],
+)
+def test_a_wrong_file(text: str, complaint: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        parse_settings(text)
+    assert str(caught.value) == complaint
+
+
+def test_a_complaint_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "msilo.toml"
+    with pytest.raises(SettingsError, match=r"msilo\.toml: No such file or directory$"):
+        read_settings(path)
+    path.write_bytes(b"\xff")
+    with pytest.raises(SettingsError, match=r"msilo\.toml: not a text in UTF-8$"):
+        read_settings(path)
+    path.write_text("[servr]")
+    with pytest.raises(SettingsError, match=r"msilo\.toml: servr is not a known table: did you mean server\?$"):
+        read_settings(path)
+    path.write_text(EVERYTHING)
+    assert read_settings(path) == parse_settings(EVERYTHING)
+
+
+@pytest.mark.parametrize(
+    ("assignments", "complaint"),
+    [
+        (["expire_time"], "'expire_time' sets nothing: give PARAM=VALUE, such as expire_time=3600"),
+        (["expire_time=soon"], 'msilo.expire_time = "soon" does not fit: give a whole number'),
+        (["expire_time="], 'msilo.expire_time = "" does not fit: give a whole number'),
+        (["check_time=0"], "msilo.check_time = 0 is out of range: give 1 or more"),
+        (["reminder=sip:r@example.com"], "msilo.reminder is not supported yet: leave it out"),
+        (["Expire_time=1"], "msilo.Expire_time is not a known key: did you mean msilo.expire_time?"),
+    ],
+)
+def test_a_wrong_assignment(assignments: list[str], complaint: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        with_parameters(SiloConfig(), assignments)
+    assert str(caught.value) == complaint
+
+
+def test_assignments_win_over_what_stands_and_the_later_over_the_earlier() -> None:
+    stands = SiloConfig(expire_time=1, check_time=2)
+    assert with_parameters(stands, [" expire_time = 7 ", "expire_time=8"]) == SiloConfig(expire_time=8, check_time=2)
+
+
+@pytest.mark.parametrize(
+    ("uri", "transport", "host", "port", "text"),
+    [
+        ("udp://127.0.0.1:5070", "udp", "127.0.0.1", 5070, "udp://127.0.0.1:5070"),
+        ("TCP://127.0.0.1", "tcp", "127.0.0.1", 5060, "tcp://127.0.0.1:5060"),
+        ("udp://[::1]:0/", "udp", "::1", 0, "udp://[::1]:0"),
+        ("tcp://[fe80::1%eth0]:65535", "tcp", "fe80::1%eth0", 65535, "tcp://[fe80::1%eth0]:65535"),
+    ],
+)
+def test_a_transport_address(uri: str, transport: str, host: str, port: int, text: str) -> None:
+    where = parse_transport_address(uri)
+    assert (where.transport, where.host, where.port, where.address) == (transport, host, port, (host, port))
+    assert str(where) == text
+
+
+@pytest.mark.parametrize(
+    ("uri", "complaint"),
+    [
+        ("", "'' is not a transport address: give one such as udp://127.0.0.1:5060"),
+        ("127.0.0.1:5060", "'127.0.0.1:5060' is not a transport address: give one such as udp://127.0.0.1:5060"),
+        ("udp://::1:5060", "'udp://::1:5060' is not a transport address: give one such as udp://127.0.0.1:5060"),
+        ("udp://127.0.0.1:x", "'udp://127.0.0.1:x' is not a transport address: give one such as udp://127.0.0.1:5060"),
+        ("udp://127.0.0.1:65536", "'udp://127.0.0.1:65536': port 65536 is out of range: give 0 to 65535"),
+        ("tls://127.0.0.1", "'tls://127.0.0.1': tls is not supported yet: give udp or tcp"),
+        ("wss://127.0.0.1", "'wss://127.0.0.1': wss is not supported yet: give udp or tcp"),
+        ("http://127.0.0.1", "'http://127.0.0.1': http is not a transport: give udp or tcp"),
+        ("udp://localhost", "'udp://localhost': 'localhost' is not an IP address: give one such as 127.0.0.1"),
+        ("udp://[localhost]", "'udp://[localhost]': 'localhost' is not an IPv6 address"),
+        ("udp://[127.0.0.1]:5060", "'udp://[127.0.0.1]:5060': '127.0.0.1' is not an IPv6 address"),
+    ],
+)
+def test_a_wrong_transport_address(uri: str, complaint: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        parse_transport_address(uri)
+    assert str(caught.value) == complaint
+
+
+def test_a_server_may_be_named() -> None:
+    where = parse_transport_address("udp://sip.example.com", names_allowed=True)
+    assert where == TransportAddress("udp", "sip.example.com", 5060)
+    assert not where.is_loopback
+
+
+@pytest.mark.parametrize(
+    ("uri", "is_loopback"),
+    [
+        ("udp://127.0.0.1", True),
+        ("udp://127.255.0.9", True),
+        ("udp://[::1]", True),
+        ("udp://0.0.0.0", False),
+        ("udp://[::]", False),
+        ("udp://192.0.2.1", False),
+        ("udp://[::ffff:192.0.2.1]", False),
+    ],
+)
+def test_what_only_this_machine_reaches(uri: str, is_loopback: bool) -> None:
+    assert parse_transport_address(uri).is_loopback is is_loopback

@@ -1,0 +1,71 @@
+"""What the public names are to a type checker; read by mypy and pyright, never run."""
+
+import random
+from typing import assert_never, assert_type
+
+from msilo_core import (
+    Action,
+    Answered,
+    Arrived,
+    Bind,
+    CloseFlow,
+    Config,
+    Dropped,
+    Dump,
+    Engine,
+    Expire,
+    Flow,
+    LookUp,
+    Message,
+    Moment,
+    Request,
+    Response,
+    Send,
+    Settle,
+    Statistics,
+    Store,
+    UserAgent,
+    parse_message,
+)
+from msilo_runners import Server, ServerConfig
+from msilo_storage import Storage, open_store
+
+
+def engine(flow: Flow, now: Moment) -> None:
+    machine = Engine(Config(), entropy=random.Random(1), now=now)
+    assert_type(machine.receive_datagram(b"", flow, now), list[Action])
+    assert_type(machine.receive_stream(b"x", flow, now), list[Action])
+    assert_type(machine.next_timeout(), int | None)
+    assert_type(machine.statistics, Statistics)
+    assert_type(parse_message(b""), Request | Response)
+
+
+def agent(flow: Flow, now: Moment) -> None:
+    number, actions = UserAgent(now=now).message(flow, from_uri="sip:a@x", to_uri="sip:b@y", body=b"", now=now)
+    assert_type(number, int)
+    assert_type(actions, list[Action])
+
+
+def every_action_can_be_told_apart(action: Action) -> Flow | int | None:
+    match action:
+        case Send() | CloseFlow() | Dropped():
+            return action.flow
+        case LookUp() | Bind() | Store() | Dump() | Settle() | Expire():
+            return action.token
+        case Answered():
+            return action.number
+        case Arrived():
+            return None
+        case _:
+            assert_never(action)
+
+
+async def server() -> None:
+    async with Server(ServerConfig(storage="memory:")) as running:
+        assert_type(running.addresses, list[str])
+        assert_type(running.statistics.stored_messages, int)
+        assert_type(await running.store.list(owner="sip:bob@example.com"), list[Message])
+
+
+async def store() -> None:
+    assert_type(open_store("memory:"), Storage)
