@@ -224,7 +224,12 @@ class Engine(Element):
 
     def call_pass_on(self, call: Call, response: Response, now: Moment) -> list[Action]:
         """Answer with a phone's response, our Via taken off (RFC 3261 section 16.7 step 3)."""
-        return self._servers.respond(call.transaction, response.status, relay_response(response), now)
+        try:
+            passed_on = relay_response(response)
+        except PeerError:
+            # The phone lost the Via of the sender, who is to be told all the same.
+            return self.call_reply(call, response.status, response.reason, now)
+        return self._servers.respond(call.transaction, response.status, passed_on, now)
 
     def call_relay(self, call: Call, now: Moment) -> list[Action]:
         """Send to the contacts of the owner."""

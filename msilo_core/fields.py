@@ -113,6 +113,13 @@ class Via(msgspec.Struct, frozen=True, gc=False):
     @property
     def rport(self) -> str | None:
         """The ``rport`` parameter (RFC 3581): None if not there, empty if the sender asks for it."""
+        params = self.params.lower()
+        if '"' not in params:
+            # The two forms that nearly every request has, without taking the parameters apart.
+            if "rport" not in params:
+                return None
+            if params.count("rport") == 1 and (params.endswith(";rport") or ";rport;" in params):
+                return ""
         return self.param("rport")
 
     def param(self, name: str) -> str | None:

@@ -56,8 +56,8 @@ def frame_datagram(data: bytes, limits: Limits = _LIMITS) -> Request | Response 
 class StreamFramer:
     """The messages of one stream, however it is cut.
 
-    An octet is searched once for the end of the head, and no more is kept than ``limits.message_bytes_max``
-    and what one call of :meth:`receive` brought.
+    An octet is searched once for the end of the head, and no more is kept than ``limits.message_bytes_max`` and what
+    one call of :meth:`receive` brought.
     """
 
     __slots__ = ("_body_bytes", "_broken", "_buffer", "_crlf", "_limits", "_message", "_searched")
@@ -126,7 +126,7 @@ class StreamFramer:
         try:
             message.validate()
         except PeerError as error:
-            return Malformed(error.as_value(), message)
+            return self._break(error, message) if _is_glued(message) else Malformed(error.as_value(), message)
         return message
 
     def _skip_crlf(self) -> bool:
@@ -148,7 +148,8 @@ class StreamFramer:
         # Three octets more may be the begin of the empty line.
         size = len(buffer) - len(HEAD_END) + 1 if end < 0 else end
         if size > self._limits.head_bytes_max:
-            raise HeadTooLong(size, self._limits.head_bytes_max)
+            # How long it would have become nobody knows: so much at least, and the same however it was cut.
+            raise HeadTooLong(self._limits.head_bytes_max + 1, self._limits.head_bytes_max)
         if end < 0:
             self._searched = len(buffer)
             return None
@@ -162,3 +163,14 @@ class StreamFramer:
         self._broken = True
         self._buffer.clear()
         return Malformed(error.as_value(), message, fatal=True)
+
+
+def _is_glued(message: Request | Response) -> bool:
+    """Say whether a method looks like ``loMESSAGE``: behind the end of a body whose Content-Length was too small."""
+    if not isinstance(message, Request):
+        return False
+    try:
+        method = message.cseq.method
+    except ParseError:
+        return False
+    return message.method != method and message.method.endswith(method)

@@ -87,6 +87,10 @@ class SipMessage(msgspec.Struct, kw_only=True, eq=False, gc=False):
             return NotImplemented
         return self.head.text == other.head.text and self.body == other.body
 
+    def __ne__(self, other: object) -> bool:
+        # Struct has one of its own, which would compare identities.
+        return not self == other
+
     def get(self, key: str) -> str | None:
         """Return the value of the first line of a header, unfolded and without blanks around it, or None."""
         value = self.head.first.get(key)
@@ -503,7 +507,7 @@ def forward(
         lines.append(hops)
     if "content-length" not in request.head.first:
         lines.append(f"Content-Length: {len(request.body)}")
-    return encode_head("\r\n".join(lines)) + HEAD_END + request.body
+    return _encoded("\r\n".join(lines)) + HEAD_END + request.body
 
 
 def relay_response(response: Response) -> bytes:
@@ -575,6 +579,10 @@ def _checked(text: str, lines: int) -> bytes:
     """Encode a head of so many lines, the empty one at its end counted; no value may have brought one more."""
     if text.count("\r") != lines or text.count("\n") != lines:
         raise LocalError(f"a line break in a value of {text[:64]!r}")
+    return _encoded(text)
+
+
+def _encoded(text: str) -> bytes:
     try:
         return encode_head(text)
     except UnicodeEncodeError as error:

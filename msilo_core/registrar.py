@@ -12,7 +12,7 @@ from msilo_core.actions import Bind, Binding
 from msilo_core.clock import Moment
 from msilo_core.config import Config
 from msilo_core.errors import ParseError, PeerError
-from msilo_core.fields import STAR, Contact, format_date
+from msilo_core.fields import STAR, Contact, format_date, parse_name_addr, split_list
 from msilo_core.flow import Flow
 from msilo_core.message import Request
 from msilo_core.uri import parse_uri
@@ -57,7 +57,7 @@ def register_of(request: Request, flow: Flow, config: Config, now: Moment) -> Ch
         now: arrival.
 
     Raises:
-        ParseError: a Contact is not one, or `*` stands with anything but ``Expires: 0``.
+        ParseError: a Contact or a Path is not one, or `*` stands with anything but ``Expires: 0``.
         IntervalTooBrief: a binding is asked for less than ``expires_min_s``.
     """
     callid, cseq = request.call_id, request.cseq.number
@@ -68,7 +68,7 @@ def register_of(request: Request, flow: Flow, config: Config, now: Moment) -> Ch
             raise ParseError("Expires: 0 with Contact: *", request.get("expires") or "")
         return Change(callid, cseq, (), True)
     methods = ",".join(request.get_all("allow"))
-    path = ", ".join(request.get_all("path"))
+    path = _path_of(request)
     return Change(
         callid,
         cseq,
@@ -99,6 +99,14 @@ def response_headers(bindings: tuple[Binding, ...], now: Moment) -> list[tuple[s
     headers = [("Date", format_date(now.unix_s))]
     headers += [("Contact", f"<{b.contact}>{b.params};expires={b.expires_s - now.unix_s}") for b in bindings]
     return headers
+
+
+def _path_of(request: Request) -> str:
+    """Return the elements of Path, each of which is a SIP URI in brackets (RFC 3327 section 4)."""
+    elements = [element for value in request.get_all("path") for element in split_list(value)]
+    for element in elements:
+        _ = parse_name_addr(element).uri
+    return ", ".join(elements)
 
 
 def _without_expires(params: str) -> str:

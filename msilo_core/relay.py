@@ -13,8 +13,7 @@ import msgspec
 from msilo_core.actions import Action, Binding
 from msilo_core.clock import Moment
 from msilo_core.entropy import Entropy
-from msilo_core.errors import PeerError
-from msilo_core.fields import split_list
+from msilo_core.fields import parse_name_addr, split_list
 from msilo_core.flow import Flow
 from msilo_core.message import Request, Response, forward
 from msilo_core.transactions import TIMED_OUT, TRANSPORT_FAILED, ClientTransaction, ClientTransactions
@@ -45,12 +44,15 @@ class Target(msgspec.Struct, frozen=True, gc=False):
     """One contact and how it is reached.
 
     Attributes:
-        contact: its URI, the Request-URI of what is sent; the key of the window (RFC 3428 section 8).
+        contact: its URI as registered, the key of the window (RFC 3428 section 8).
+        request_uri: the same without the headers that a URI may carry, which a Request-URI may not (RFC 3261 section
+            19.1.1).
         flow: the next hop.
         route: value of the Route header to add (the Path of the binding, RFC 3327), or empty.
     """
 
     contact: str
+    request_uri: str
     flow: Flow
     route: str = ""
 
@@ -73,8 +75,10 @@ def target_of(binding: Binding, is_open: Callable[[Flow], bool]) -> Target:
     private address, a host name, or somebody else, and mail goes to its owner's device only. With a Path, the same
     for the first element of the Path, which the registering request came through.
     """
-    next_hop = split_list(binding.path)[0].strip().lstrip("<").partition(">")[0] if binding.path else binding.contact
-    return Target(binding.contact, _flow_to(next_hop, binding.flow, is_open), binding.path)
+    contact = parse_uri(binding.contact)
+    next_hop = parse_name_addr(split_list(binding.path)[0]).uri if binding.path else contact
+    request_uri = binding.contact.removesuffix(contact.headers)
+    return Target(binding.contact, request_uri, _flow_to(next_hop, binding.flow, is_open), binding.path)
 
 
 def serialise_live(request: Request, via_suffix: str, target: Target, via: str) -> bytes:
@@ -85,7 +89,7 @@ def serialise_live(request: Request, via_suffix: str, target: Target, via: str) 
     hops = request.max_forwards
     return forward(
         request,
-        request_uri=target.contact,
+        request_uri=target.request_uri,
         via=via,
         max_forwards=(MAX_FORWARDS if hops is None else hops) - 1,
         via_suffix=via_suffix,
@@ -213,18 +217,14 @@ class Fork:
         return self._user.fork_decided(self, status, response, now)
 
 
-def _flow_to(next_hop: str, came_by: Flow, is_open: Callable[[Flow], bool]) -> Flow:
+def _flow_to(next_hop: SipUri, came_by: Flow, is_open: Callable[[Flow], bool]) -> Flow:
     if came_by.is_stream and is_open(came_by):
         return came_by
-    try:
-        uri = parse_uri(next_hop)
-    except PeerError:
-        return _afresh(came_by)
-    host = _literal(uri)
+    host = _literal(next_hop)
     if host is None or host != came_by.remote[0]:
         return _afresh(came_by)
-    wants_stream = (uri.transport or came_by.transport).lower() != "udp"
-    return Flow("tcp" if wants_stream else "udp", came_by.local, (host, uri.port or 5060))
+    wants_stream = (next_hop.transport or came_by.transport) != "udp"
+    return Flow("tcp" if wants_stream else "udp", came_by.local, (host, next_hop.port or 5060))
 
 
 def _afresh(flow: Flow) -> Flow:

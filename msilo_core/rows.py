@@ -62,9 +62,10 @@ def row_of(
         raise AlreadyExpired("Expires is 0")
     ctype, date = request.content_type, request.get("date") or ""
     for text in (ctype, date, src_addr, dst_addr, request.call_id, request.from_.tag):
-        # A lone surrogate stands for an octet that was not UTF-8; the table's text columns cannot hold it.
-        if not text.isascii() and not _is_utf8(text):
-            raise ParseError("UTF-8", text)
+        # A lone surrogate stands for an octet that was not UTF-8. Text columns can hold neither that nor a NUL, which
+        # may stand in a quoted string behind a backslash.
+        if "\0" in text or (not text.isascii() and not _is_utf8(text)):
+            raise ParseError("UTF-8 without NUL", text)
     return Message(
         owner=owner,
         src_addr=src_addr,
@@ -88,7 +89,7 @@ def serialise_row(message: Message, target: Target, via: str, config: SiloConfig
     """Return the MESSAGE that delivers a row to one contact."""
     body = _dated_body(message) if config.add_date else message.body
     lines = [
-        f"MESSAGE {target.contact} SIP/2.0",
+        f"MESSAGE {target.request_uri} SIP/2.0",
         f"Via: {via}",
         f"Max-Forwards: {MAX_FORWARDS}",
         f"From: {_from_value(message)}",

@@ -116,6 +116,17 @@ def test_live_message_is_relayed_and_the_phones_answer_passed_back() -> None:
     assert world.engine.statistics.relayed_messages == 1
 
 
+def test_phone_that_lost_the_senders_via_is_believed_all_the_same() -> None:
+    world = World()
+    world.datagram(register(), BOB)
+    (relayed,) = world.datagram(message(b"live"))
+    own, senders = [line for line in relayed.split(b"\r\n") if line.startswith(b"Via:")]
+    lost = answer(relayed).replace(senders + b"\r\n", b"")
+    assert own in lost
+    (passed,) = world.datagram(lost, BOB)
+    assert passed.startswith(b"SIP/2.0 200 OK\r\n" + senders)
+
+
 @pytest.mark.parametrize("status", ["408 Request Timeout", "430 Flow Failed", "480 Away", "500 Oops", "503 Busy"])
 def test_live_message_that_fails_for_now_is_stored(status: str) -> None:
     world = World()
@@ -321,6 +332,23 @@ def test_path_is_followed() -> None:
     assert world.sent[-1].flow == udp(edge)
 
 
+@pytest.mark.parametrize("path", ["<sip:127.0.0.1", "<tel:1>", "sip:127.0.0.1;lr, <"])
+def test_path_that_is_none_is_refused(path: str) -> None:
+    world = World()
+    (refused,) = world.datagram(register(headers=f"Path: {path}\r\n"), BOB)
+    assert status_of(refused) in (400, 416)
+    (ok,) = world.datagram(register(headers="Path: ,\r\n", cseq=2), BOB)
+    assert status_of(ok) == 200
+
+
+def test_headers_of_a_contact_do_not_become_part_of_a_request_uri() -> None:
+    world = World()
+    (ok,) = world.datagram(register(contact="<sip:bob?x@127.0.0.1:5072;y?Subject=z>"), BOB)
+    assert b"Contact: <sip:bob?x@127.0.0.1:5072;y?Subject=z>;expires=3600" in ok
+    (relayed,) = world.datagram(message(b"live"))
+    assert relayed.startswith(b"MESSAGE sip:bob?x@127.0.0.1:5072;y SIP/2.0\r\n")
+
+
 def test_contact_at_another_address_is_reached_where_the_register_came_from() -> None:
     world = World()
     world.datagram(register(contact="<sip:bob@192.0.2.1:5060>"), BOB)
@@ -388,6 +416,13 @@ def test_expired_message_is_never_delivered_and_is_cleaned() -> None:
     world.datagram(answer(delivered), BOB)
     world.pass_time(601_000)
     assert world.engine.statistics.expired_messages == 1
+
+
+@pytest.mark.parametrize("ctype", [b'text/plain;x="\\\0"', b'text/plain;x="\xff"'])
+def test_content_type_that_no_text_column_holds_is_refused(ctype: bytes) -> None:
+    world = World()
+    (refused,) = world.datagram(message().replace(b"text/plain", ctype))
+    assert status_of(refused) == 400
 
 
 def test_message_that_expires_at_once_is_not_stored() -> None:

@@ -1,7 +1,6 @@
 """The pieces of RFC 3261 section 25.1."""
 
 import re
-from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -118,20 +117,20 @@ def test_no_ports(digits: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "make"),
+    ("pattern", "start", "piece"),
     [
-        (HOST, lambda size: "a." * size + "_"),
-        (HOST, lambda size: "a-" * size),
-        (HOST, lambda size: "-" * size),
-        (HOST, lambda size: "1" * size),
-        (HOST, lambda size: "1." * size),
-        (HOST, lambda size: "[" + ":" * size),
-        (TOKEN, lambda size: "%" * size + " "),
-        (QUOTED_STRING, lambda size: '"' + "\\a" * size),
-        (QUOTED_STRING, lambda size: '"' + "a\\" * size),
+        (HOST, "", "a."),
+        (HOST, "", "a-"),
+        (HOST, "", "-"),
+        (HOST, "", "1"),
+        (HOST, "", "1."),
+        (HOST, "[", ":"),
+        (TOKEN, "", "%"),
+        (QUOTED_STRING, '"', "\\a"),
+        (QUOTED_STRING, '"', "a\\"),
     ],
-)  # fmt: skip
-def test_patterns_take_linear_time(pattern: str, make: Callable[[int], str]) -> None:
+)
+def test_patterns_take_linear_time(pattern: str, start: str, piece: str) -> None:
     compiled = re.compile(pattern)
 
-    assert growth(lambda size: compiled.fullmatch(make(size))) < 32
+    assert growth(lambda size: compiled.fullmatch(start + piece * (size // len(piece)) + "\0")) < 32

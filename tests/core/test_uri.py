@@ -1,7 +1,9 @@
 """SIP URIs (RFC 3261 section 19.1) and addresses of record."""
 
+import contextlib
 import string
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,28 +23,22 @@ def _escapable(characters: str, min_size: int = 0) -> st.SearchStrategy[str]:
 
 _labels = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9-]{0,5}[A-Za-z0-9])?", fullmatch=True)
 _tops = st.from_regex(r"[A-Za-z]([A-Za-z0-9-]{0,5}[A-Za-z0-9])?\.?", fullmatch=True)
-_names = st.builds(lambda labels, top: ".".join([*labels, top]), st.lists(_labels, max_size=3), _tops)
+_names = st.builds("{}{}".format, st.lists(_labels.map("{}.".format), max_size=3).map("".join), _tops)
 _hosts = st.one_of(_names, st.ip_addresses(v=4).map(str), st.ip_addresses(v=6).map(lambda address: f"[{address}]"))
 _param_texts = _escapable(UNRESERVED + "[]/:&+$", 1)
-_params = st.lists(
-    st.builds(lambda name, value: f";{name}{value}", _param_texts, st.just("") | _param_texts.map("={}".format))
-)
+_params = st.lists(st.builds(";{}{}".format, _param_texts, st.just("") | _param_texts.map("={}".format)))
 _header_texts = _escapable(UNRESERVED + "[]/?:+$")
 _headers = st.lists(st.builds("{}={}".format, _header_texts.filter(bool), _header_texts))
 uris = st.builds(
     SipUri,
     scheme=st.sampled_from(["sip", "sips"]),
-    user=st.none() | _escapable(UNRESERVED + "&=+$,;?/", 1),
+    user=_escapable(UNRESERVED + "&=+$,;?/", 1),
     password=st.none() | _escapable(UNRESERVED + "&=+$,"),
     host=_hosts,
     port=st.none() | st.integers(1, 65535),
     params=_params.map("".join),
     headers=_headers.map(lambda headers: "?" + "&".join(headers) if headers else ""),
-).map(
-    lambda uri: (
-        uri if uri.user is not None else SipUri(uri.scheme, None, None, uri.host, uri.port, uri.params, uri.headers)
-    )
-)
+) | st.builds(SipUri, st.just("sip"), st.none(), st.none(), _hosts, st.none() | st.integers(1, 65535))
 
 
 @given(uris)
@@ -52,14 +48,11 @@ def test_what_the_grammar_allows_is_taken_apart_and_put_together_again(uri: SipU
 
 
 @given(uris)
-def test_a_uri_is_equivalent_to_itself_however_it_is_spelt(uri: SipUri) -> None:
-    other = parse_uri(
-        f"{uri.scheme.upper()}:{str(uri).partition(':')[2]}".replace(uri.host, uri.host.swapcase()),
-        Limits(uri_bytes_max=10_000),
-    )
+def test_the_case_of_scheme_and_host_does_not_matter(uri: SipUri) -> None:
+    other = msgspec.structs.replace(uri, host=uri.host.swapcase())
+    scheme, _, rest = str(other).partition(":")
 
-    assert uri.equivalent(uri)
-    assert uri.equivalent(other) or uri.host in f"{uri.user}:{uri.password}"
+    assert parse_uri(f"{scheme.upper()}:{rest}", Limits(uri_bytes_max=10_000)).equivalent(uri)
 
 
 @given(st.text(max_size=40) | st.text(alphabet="sip:@.;=?&[]%41a/\x00\n ", max_size=40).map("sip:a".__add__))
@@ -178,7 +171,7 @@ def test_user_and_host_of_an_address_of_record_are_bounded() -> None:
     assert parse_uri("sip:bobbobbo@example1").aor(limits) == Aor("bobbobbo", "example1")
     # Four characters of two octets each, then one octet more.
     assert parse_uri("sip:%C3%A9%C3%A9%C3%A9%C3%A9@example").aor(limits).username == "éééé"
-    for text in ("sip:bobbobbob@example", "sip:bob@example.1a", "sip:x%C3%A9%C3%A9%C3%A9%C3%A9@example"):
+    for text in ("sip:bobbobbob@example", "sip:bob@example.a", "sip:x%C3%A9%C3%A9%C3%A9%C3%A9@example"):
         with pytest.raises(UriTooLong):
             parse_uri(text).aor(limits)
 
@@ -211,7 +204,7 @@ def test_an_ordinary_address_of_record_is_written_without_escapes() -> None:
     assert str(Aor("a b@c", "example.com")) == "sip:a%20b%40c@example.com"
 
 
-# -- Section 19.1.4, its examples and those of RFC 5954 section 4.2 ------------------------------------------------------
+# -- Section 19.1.4, its examples and those of RFC 5954 section 4.2 ----------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -276,11 +269,8 @@ def test_hostile_uris_take_linear_time(start: str, text: str) -> None:
     limits = Limits(uri_bytes_max=1_000_000)
 
     def refuse(size: int) -> None:
-        for end in ("", "\0"):
-            try:
-                parse_uri(start + text * (size // len(text)) + end, limits)
-            except PeerError:
-                pass
+        with contextlib.suppress(PeerError):
+            parse_uri(start + text * (size // len(text)) + "\0", limits)
 
     assert growth(refuse) < 32
 

@@ -62,7 +62,7 @@ def growth(work: Callable[[int], object]) -> float:
 
 def _shortest(work: Callable[[int], object], size: int) -> float:
     took: list[float] = []
-    for _ in range(5):
+    for _ in range(3):
         start = time.process_time()
         work(size)
         took.append(time.process_time() - start)
