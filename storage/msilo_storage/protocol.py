@@ -83,7 +83,7 @@ class Storage(Protocol):
         """Keep messages; return when they are durable. One statement, one commit, whatever the number.
 
         Numbers ascend in the order of `stores`. A repeat, of an earlier call or within `stores`, gets the
-        number of the row that is there, or 0 if that was delivered at this very moment.
+        number of the row that is there.
         """
         ...
 

