@@ -1,0 +1,1 @@
+"""Measurements of whole servers and of parts: ``python -m bench --help``."""

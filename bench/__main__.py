@@ -1,0 +1,16 @@
+"""The command line of the benchmarks."""
+
+import click
+
+from bench.store import store
+
+
+@click.group()
+def main() -> None:
+    """Measure msilo. Each command prints one JSON line on stdout."""
+
+
+main.add_command(store)
+
+if __name__ == "__main__":
+    main(prog_name="python -m bench")
