@@ -44,7 +44,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         expires_max_s: longer ones are shortened to this.
         relay_ms: how long a live MESSAGE may wait for the phone's final answer before it is stored. Well below Timer F
             of the sender (32 s), so that the 202 still finds its transaction (RFC 4321 section 1.2).
-        lease_ms: how long a node may hold messages that it delivers; longer than one transaction (32 s).
+        lease_ms: how long a node may hold messages that it delivers, more than one transaction (64*T1 = 32 s); it is
+            renewed as long as the delivery goes on. What a node held that died waits for so long.
         t1_ms: RFC 3261 section 17.1.1.1, estimate of the round trip.
         t2_ms: most time between retransmissions of a non-INVITE request.
         t4_ms: how long a message stays in the network.
@@ -58,7 +59,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     expires_min_s: int = 60
     expires_max_s: int = 86_400
     relay_ms: int = 6_000
-    lease_ms: int = 90_000
+    lease_ms: int = 40_000
     t1_ms: int = 500
     t2_ms: int = 4_000
     t4_ms: int = 5_000

@@ -490,7 +490,7 @@ def test_page_leased_by_a_dead_server_is_delivered_when_its_lease_ends() -> None
     other.datagram(register(), BOB)
     (ok,) = world.datagram(register(cseq=2), BOB)
     assert status_of(ok) == 200
-    assert world.pass_time(89_999) == []
+    assert world.pass_time(39_999) == []
     (delivered,) = [data for data in world.pass_time(2) if data.startswith(b"MESSAGE")]
     assert body_of(delivered) == b"one"
 

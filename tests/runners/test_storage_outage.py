@@ -1,0 +1,116 @@
+"""The database goes away and comes back: 503 meanwhile, nothing acknowledged is lost, nobody restarts the server."""
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.postgres import PostgresServer
+from tests.runners.peer import Peer, Received
+from tests.runners.service import MSILO, Service
+from tests.runners.tables import inbox, init
+
+# The server's own patience with its store, here shorter than by default, and what a busy machine adds to it.
+_STORAGE_S = 1.5
+_SLACK_S = 3.0
+
+# A server that comes back does recovery first; ours may take its time to look again.
+_RECOVERY_S = 30.0
+
+
+@pytest.fixture
+def database() -> Iterator[PostgresServer]:
+    """A PostgreSQL of this test alone, running, with the tables made."""
+    with PostgresServer() as server:
+        init(server.url)
+        yield server
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def service(request: pytest.FixtureRequest, database: PostgresServer, tmp_path: Path) -> Iterator[Service]:
+    """A server on that database."""
+    limits = f"[limits]\nstorage_ms = {_STORAGE_S * 1000:.0f}\n"
+    with Service(tmp_path, "--backend", str(request.param), storage=database.url, config=limits) as running:
+        yield running
+        assert running.stop() == 0
+        assert "Traceback" not in running.log_text()
+
+
+@pytest.mark.parametrize("what", ["nothing listens", "no tables"])
+def test_a_database_that_cannot_be_used_at_the_start(what: str, tmp_path: Path) -> None:
+    with PostgresServer() as database:
+        if what == "nothing listens":
+            database.stop()
+        ran = subprocess.run(
+            [MSILO, "serve", "--listen", "udp://127.0.0.1:0", "--storage", database.url],
+            cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False,
+        )  # fmt: skip
+    assert (ran.returncode, ran.stdout) == (2, "")
+    (line,) = ran.stderr.splitlines()
+    assert line.startswith("msilo: error: ")
+    assert ("msilo db init" in line) == (what == "no tables")
+
+
+def test_the_database_stops_and_starts_again(database: PostgresServer, service: Service) -> None:
+    with Peer(service.udp) as peer:
+        for number in range(5):
+            assert peer.exchange(peer.message("bob", b"%d" % number)).status == 202
+
+        database.stop()
+        _assert_refused(peer, peer.message("bob", b"lost"))
+        _assert_refused(peer, peer.registration("bob"))
+        # What needs no database is served.
+        options = peer.message("bob").replace(b"MESSAGE", b"OPTIONS")
+        assert peer.exchange(options).status == 200
+
+        database.start()
+        _until_accepted(peer, lambda: peer.message("bob", b"5"))
+        assert peer.exchange(peer.registration("bob")).status == 200
+        assert [one.body for one in peer.take(6)] == [b"%d" % number for number in range(6)]
+
+
+def test_the_database_hangs_and_goes_on(database: PostgresServer, service: Service) -> None:
+    with Peer(service.udp) as peer:
+        assert peer.exchange(peer.message("bob", b"before")).status == 202
+
+        database.freeze()
+        _assert_refused(peer, peer.message("bob", b"lost"))
+        _assert_refused(peer, peer.registration("bob"))
+        database.thaw()
+
+        _until_accepted(peer, lambda: peer.message("bob", b"after"))
+        # Its sender was told 503: whatever the database made of it later, it must not be delivered.
+        deadline = time.monotonic() + 10
+        while [row["body"] for row in inbox(database.url, "bob")] != [b"before", b"after"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_many_wait_while_the_database_hangs(database: PostgresServer, service: Service) -> None:
+    with Peer(service.udp) as peer:
+        database.freeze()
+        requests = [peer.message("bob", b"%d" % number) for number in range(50)]
+        for request in requests:
+            peer.send(request)
+        answers = [peer.response(Received(request).branch, _STORAGE_S + _SLACK_S) for request in requests]
+        assert {one.status for one in answers} == {503}
+        database.thaw()
+        _until_accepted(peer, lambda: peer.message("carol"))
+
+
+def _assert_refused(peer: Peer, request: bytes) -> None:
+    """Send it and see that it gets, in time, the answer that says to come back later."""
+    answer = peer.exchange(request, _STORAGE_S + _SLACK_S)
+    assert answer.status == 503
+    assert int(answer.header("Retry-After")) > 0
+
+
+def _until_accepted(peer: Peer, request: Callable[[], bytes]) -> None:
+    """Send new requests until one is accepted, as a sender does who was told to come back later."""
+    deadline = time.monotonic() + _RECOVERY_S
+    while (status := peer.exchange(request()).status) != 202:
+        assert status == 503
+        assert time.monotonic() < deadline, "the server did not find its database again"
+        time.sleep(0.2)
