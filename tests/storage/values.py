@@ -26,6 +26,7 @@ from msilo_storage import Storage
 __all__ = [
     "BOB",
     "CAROL",
+    "EVERY_OCTET",
     "NOW_MS",
     "NOW_S",
     "append",
@@ -43,6 +44,8 @@ CAROL = Aor("carol", "example.com")
 
 NOW_S = 1_800_000_000
 NOW_MS = NOW_S * 1000
+
+EVERY_OCTET = bytes(range(256))
 
 _tokens = count(1)
 
