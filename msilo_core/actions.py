@@ -138,7 +138,7 @@ class Outcome(StrEnum):
     RELEASED = "released"
     """It was not tried: the lease is given up and nothing else changes."""
     WITHDRAWN = "withdrawn"
-    """Its sender was told that it was not stored: the row is deleted."""
+    """A phone took it live after all, while it was being stored: the row is deleted."""
 
 
 # Actions

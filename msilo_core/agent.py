@@ -6,6 +6,7 @@ same runner drives both. It never asks for storage. Beside the engine's actions 
 """
 
 import random
+from collections import OrderedDict
 
 import msgspec
 
@@ -64,7 +65,7 @@ class UserAgent(Element):
         self._under_way: dict[str, tuple[int, _Registration | None]] = {}
         self._registrations: dict[str, _Registration] = {}
         self._refreshes: Deadlines[str] = Deadlines()
-        self._seen: dict[tuple[str, int, str], None] = {}
+        self._seen: OrderedDict[tuple[str, int, str], None] = OrderedDict()
         self._closing = False
 
     # -- Commands ------------------------------------------------------------------------------------------------------
@@ -229,7 +230,7 @@ class UserAgent(Element):
             return False
         self._seen[identity] = None
         if len(self._seen) > _SEEN_MAX:
-            del self._seen[next(iter(self._seen))]
+            self._seen.popitem(last=False)
         return True
 
     def _register(self, registration: _Registration, expires_s: int, now: Moment) -> list[Action]:

@@ -64,3 +64,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     t2_ms: int = 4_000
     t4_ms: int = 5_000
     silo: SiloConfig = SiloConfig()
+
+    def __post_init__(self) -> None:
+        if self.lease_ms <= 64 * self.t1_ms:
+            raise LocalError(f"lease_ms = {self.lease_ms} is out of range: give more than 64 * t1_ms")

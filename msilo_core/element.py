@@ -169,7 +169,9 @@ class Element(ABC):
 
     def _answer(self, request: Request, flow: Flow, status: int, reason: str = "") -> list[Action]:
         """Answer without a transaction: a repeat is answered anew."""
-        return [Send(reply_flow(request.via, flow), self._response(request, flow, status, reason))]
+        # "... the same tag MUST be used for all responses to that request" (RFC 3261 section 8.2.6.2).
+        tag = self._entropy.stable_tag(server_key(request))
+        return [Send(reply_flow(request.via, flow), self._response(request, flow, status, reason, to_tag=tag))]
 
     def _response(
         self,
@@ -178,6 +180,7 @@ class Element(ABC):
         status: int,
         reason: str = "",
         headers: list[tuple[str, str]] | None = None,
+        to_tag: str = "",
     ) -> bytes:
         headers = headers if headers is not None else []
         if status == 503:
@@ -188,7 +191,7 @@ class Element(ABC):
             request,
             status,
             reason or REASONS.get(status, "Unknown"),
-            to_tag=self._entropy.tag(),
+            to_tag=to_tag or self._entropy.tag(),
             via_suffix=seen_at(request.via, flow),
             headers=headers,
         )

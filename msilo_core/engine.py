@@ -34,7 +34,7 @@ from msilo_core.limits import Limits
 from msilo_core.message import Request, Response, relay_response
 from msilo_core.registrar import register_of, response_headers
 from msilo_core.route import Call, Route, ServerRoute
-from msilo_core.rows import row_of
+from msilo_core.rows import AlreadyExpired, row_of
 from msilo_core.silo import Silo
 from msilo_core.transactions import ServerTransaction
 from msilo_core.uri import Aor, parse_aor, parse_uri
@@ -117,7 +117,7 @@ class Engine(Element):
 
         Args:
             aor: the owner.
-            contact: deliver to this Contact URI only; to all that are registered if None.
+            contact: deliver only if this Contact URI is registered; if any is, if None.
             now: the present.
 
         Raises:
@@ -125,7 +125,7 @@ class Engine(Element):
         """
         now = self._told(now)
         owner = parse_aor(aor) if isinstance(aor, str) else aor
-        handler = partial(self._dump_located, owner, contact)
+        handler = partial(self._dump_located, owner, contact, self._silo.expect(owner))
         return [LookUp(self._desk.issue(handler, _ignore, now), owner, now.unix_s)]
 
     def close(self, now: Moment) -> list[Action]:
@@ -181,7 +181,7 @@ class Engine(Element):
         transaction = self._begin(request, key, flow)
         if method not in ("MESSAGE", "REGISTER", "OPTIONS"):
             return self._respond(transaction, request, flow, 405, now)
-        if request.max_forwards == 0 and method != "OPTIONS":
+        if request.max_forwards == 0 and method == "MESSAGE":
             return self._respond(transaction, request, flow, 483, now)
         if method == "OPTIONS":
             return self._respond(transaction, request, flow, 200, now)
@@ -193,20 +193,22 @@ class Engine(Element):
         call = Call(self, transaction, request, flow, owner, is_local, now)
         if owner is None or not is_local or request.method != "MESSAGE" or not self._route.uses_location:
             return self._run(call, now)
-        self._silo.expect(owner)
-        token = self._desk.issue(partial(self._located, call), _ignore, now)
+        registrations = self._silo.expect(owner)
+        token = self._desk.issue(partial(self._located, call, registrations), _ignore, now)
         return [LookUp(token, owner, now.unix_s)]
 
-    def _located(self, call: Call, completion: Completion, now: Moment) -> list[Action]:
+    def _located(self, call: Call, registrations: int, completion: Completion, now: Moment) -> list[Action]:
         assert call.owner is not None
         if isinstance(completion, LookedUp):
-            self._silo.located(call, completion)
+            self._silo.located(call, registrations, completion)
             return self._run(call, now)
-        self._silo.located(call, None)
+        self._silo.located(call, registrations, None)
         return self._storage_failed(call, completion, now) + self._silo.advance(call.owner, now)
 
     def _run(self, call: Call, now: Moment) -> list[Action]:
         actions = call.run(self._route.request_route, now)
+        if not call.is_decided:
+            actions += self.call_reply(call, 500, "The Route Decided Nothing", now)
         if call.owner is not None:
             actions += self._silo.advance(call.owner, now)
         return actions
@@ -214,7 +216,11 @@ class Engine(Element):
     def _fail_call(self, call: Call, status: int, response: Response | None, now: Moment) -> list[Action]:
         call.status, call.response = status, response
         call.reason = response.reason if response is not None else ""
-        return call.run(self._route.failure_route, now)
+        call.is_decided = False
+        actions = call.run(self._route.failure_route, now)
+        if not call.is_decided:
+            actions += self.call_reply(call, status, call.reason, now)
+        return actions
 
     # -- What a route may ask for (CallHandler) ------------------------------------------------------------------------
 
@@ -230,6 +236,12 @@ class Engine(Element):
             # The phone lost the Via of the sender, who is to be told all the same.
             return self.call_reply(call, response.status, response.reason, now)
         return self._servers.respond(call.transaction, response.status, passed_on, now)
+
+    def call_failed(self, call: Call, error: Exception, now: Moment) -> list[Action]:
+        """A route function raised: answer 500, unless it was answered or stored before."""
+        self.statistics.route_errors += 1
+        dropped = self._drop(call.flow, f"route raised {type(error).__name__}")
+        return dropped if call.is_decided else dropped + self.call_reply(call, 500, "", now)
 
     def call_relay(self, call: Call, now: Moment) -> list[Action]:
         """Send to the contacts of the owner."""
@@ -262,16 +274,23 @@ class Engine(Element):
             raise Overloaded
         # One that a phone may have seen live: its 482 will mean that it has it.
         attempts = 0 if call.fork is None else 1
-        message = row_of(call.request, owner, src_addr, dst_addr, attempts, self._config.silo, now)
+        message = row_of(call.request, owner, src_addr, dst_addr, attempts, self._config.silo, call.arrived)
+        if message.exp_time_s <= now.unix_s:
+            raise AlreadyExpired("it expired on the way")
         self._silo.storing(owner)
         handler = partial(self._stored, call, owner)
-        return [Store(self._desk.issue(handler, partial(self._stored_late, owner), now), message)]
+        return [Store(self._desk.issue(handler, self._stored_late, now), message)]
 
     # -- Completions ---------------------------------------------------------------------------------------------------
 
     def _stored(self, call: Call, owner: Aor, completion: Completion, now: Moment) -> list[Action]:
         if not isinstance(completion, Stored):
-            return self._storage_failed(call, completion, now) + self._silo.stored(call, owner, 0, now)
+            if call.fork is not None and call.fork.taken:
+                # A phone took it while it was being stored.
+                actions = self._respond(call.transaction, call.request, call.flow, 200, now)
+            else:
+                actions = self._storage_failed(call, completion, now)
+            return actions + self._silo.stored(call, owner, 0, now)
         if completion.repeated:
             self.statistics.repeated_messages += 1
         else:
@@ -279,10 +298,12 @@ class Engine(Element):
         actions = self._respond(call.transaction, call.request, call.flow, 202, now)
         return actions + self._silo.stored(call, owner, completion.message_id, now)
 
-    def _stored_late(self, owner: Aor, completion: Completion, now: Moment) -> list[Action]:
-        # Its sender was told 503 and will send it again; a row that was there before belongs to an earlier 202.
+    def _stored_late(self, completion: Completion, now: Moment) -> list[Action]:
+        # Its sender was told 503, and may send it again to whatever server: a repeat of it may have been answered 202.
+        # So it stays, and at worst a phone sees the same Call-ID, CSeq and From tag twice.
+        del now
         if isinstance(completion, Stored) and not completion.repeated:
-            return self._silo.withdraw(owner, completion.message_id, now)
+            self.statistics.stored_messages += 1
         return []
 
     def _bound(self, call: Call, completion: Completion, now: Moment) -> list[Action]:
@@ -298,11 +319,11 @@ class Engine(Element):
             case _:
                 return self._storage_failed(call, completion, now)
 
-    def _dump_located(self, owner: Aor, contact: str | None, completion: Completion, now: Moment) -> list[Action]:
-        if not isinstance(completion, LookedUp):
-            return []
-        bindings = tuple(b for b in completion.bindings if contact is None or b.contact == contact)
-        return self._silo.bound(owner, bindings, completion.waiting, now)
+    def _dump_located(
+        self, owner: Aor, contact: str | None, registrations: int, completion: Completion, now: Moment
+    ) -> list[Action]:
+        looked_up = completion if isinstance(completion, LookedUp) else None
+        return self._silo.dump(owner, contact, registrations, looked_up, now)
 
     def _storage_failed(self, call: Call, completion: Completion, now: Moment) -> list[Action]:
         if not isinstance(completion, StorageFailed):
@@ -337,13 +358,18 @@ class Engine(Element):
 
     def _clean(self, now: Moment) -> list[Action]:
         self._arm_cleaner(now)
-        return [Expire(self._desk.issue(self._expired, self._expired, now), now.unix_ms)]
+        return [self._expire(now)]
+
+    def _expire(self, now: Moment) -> Expire:
+        return Expire(self._desk.issue_patiently(self._expired), now.unix_ms)
 
     def _expired(self, completion: Completion, now: Moment) -> list[Action]:
-        del now
-        if isinstance(completion, Expired):
-            self.statistics.expired_messages += completion.messages
-        return []
+        if not isinstance(completion, Expired):
+            self.statistics.storage_failures += 1
+            return []
+        self.statistics.expired_messages += completion.messages
+        # A store deletes so many at a time that nobody waits for it long; there may be more.
+        return [self._expire(now)] if completion.messages and not self._closing else []
 
 
 def _owner_of(request: Request) -> Aor | None:

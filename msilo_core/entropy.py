@@ -1,5 +1,6 @@
 """Branches, tags and Call-IDs from an injected source of randomness."""
 
+import hashlib
 import random
 
 __all__ = ["MAGIC_COOKIE", "Entropy"]
@@ -11,9 +12,9 @@ MAGIC_COOKIE = "z9hG4bK"
 class Entropy:
     """Identifiers for one engine.
 
-    Each is an unguessable salt drawn once and a counter: unique in space and time as RFC 3261 section 19.3 asks of
-    tags, and three times cheaper than a draw for each. Call-IDs and tags that somebody must not be able to guess
-    (a response with a guessed branch would be taken for the phone's answer) draw afresh.
+    A tag is a salt drawn once and a counter: unique in space and time as RFC 3261 section 19.3 asks, and three times
+    cheaper than a draw for each. A branch or a Call-ID is drawn afresh, for nobody must guess it: a response with a
+    guessed branch would be taken for the phone's answer.
     """
 
     def __init__(self, source: random.Random) -> None:
@@ -33,9 +34,11 @@ class Entropy:
         """Return a Call-ID (RFC 3261 section 8.1.1.4)."""
         return f"{self._source.getrandbits(96):024x}"
 
-    def child(self) -> random.Random:
-        """Return a source seeded from this one, so that a whole system repeats from one seed."""
-        return random.Random(self._source.getrandbits(64))
+    def stable_tag(self, key: str) -> str:
+        """Return the tag that goes with `key`: always the same, and not to be guessed without the salt."""
+        return hashlib.blake2s(
+            key.encode("utf-8", "surrogateescape"), key=self._salt.encode(), digest_size=8
+        ).hexdigest()
 
     def _next(self) -> int:
         self._count += 1

@@ -53,7 +53,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     the store's unique key still tells a repeated MESSAGE."""
 
     client_transactions_max: int = 20_000
-    """Requests of ours under way at once; past it a relay fails and the message is stored."""
+    """Requests of ours under way at once; past it a live message is stored, and a delivery waits."""
 
     storage_actions_max: int = 20_000
     """Completions awaited from the store. Past it a new request is answered 503."""
@@ -69,7 +69,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Contacts registered for one address of record: a person has a handful of devices."""
 
     waiting_per_owner_max: int = 64
-    """Live messages that wait in memory behind one that is being relayed to the same owner; past it they are stored."""
+    """Live messages that wait in memory behind one that is being relayed to the same owner; past it: 503."""
 
     deliveries_max: int = 1_000
     """Owners whose inbox is delivered at the same time; others wait their turn."""
@@ -78,7 +78,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Owners that wait for their turn; past it a REGISTER brings no delivery until its next refresh."""
 
     page_messages_max: int = 16
-    """Messages of one inbox held in memory while it is delivered: memory does not grow with the inbox."""
+    """Messages of one inbox held in memory while it is delivered: memory does not grow with the inbox. With
+    `deliveries_max` inboxes at the same time this is 1 GB of the longest messages, 5 MB of usual ones."""
 
     connections_max: int = 10_000
     """Open stream connections in all."""

@@ -168,7 +168,8 @@ def rebind(current: tuple[Binding, ...], change: Bind) -> Rebinding | Rejection:
     for contact in change.contacts:
         known = next((b for b in alive.values() if _same_contact(b, contact)), None)
         if known is not None:
-            if _is_stale(known, change):
+            # A contact may stand twice in one request: the last one counts.
+            if _is_stale(known, change) and known not in written:
                 return _out_of_order()
             del alive[known.contact]
         if contact.expires_s > change.now_s:

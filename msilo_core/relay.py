@@ -13,6 +13,7 @@ import msgspec
 from msilo_core.actions import Action, Binding
 from msilo_core.clock import Moment
 from msilo_core.entropy import Entropy
+from msilo_core.errors import PeerError
 from msilo_core.fields import parse_name_addr, split_list
 from msilo_core.flow import Flow
 from msilo_core.message import Request, Response, forward
@@ -67,18 +68,24 @@ def capable(bindings: Iterable[Binding], now: Moment) -> list[Binding]:
     ]
 
 
-def target_of(binding: Binding, is_open: Callable[[Flow], bool]) -> Target:
-    """Say how a binding is reached.
+def target_of(binding: Binding, is_ours: Callable[[Binding], bool]) -> Target | None:
+    """Say how a binding is reached, or None if it is not, or cannot be understood.
 
-    The stream that the REGISTER came by, while it is open: nothing else leads through a NAT. On UDP the Contact's
-    address where it is the one that the REGISTER came from, else the address that it came from: a Contact may name a
-    private address, a host name, or somebody else, and mail goes to its owner's device only. With a Path, the same
-    for the first element of the Path, which the registering request came through.
+    The stream that the REGISTER came by, where it is ours and open: nothing else leads through a NAT. Else the address
+    in the Contact, or with a Path in its first element, where it is the one that the REGISTER came from. Else, on UDP,
+    the address that it came from: a Contact may name a private address, a host name, or somebody else, and mail goes
+    to its owner's device only. Not so for a stream that is closed: its port may be anybody's by now.
     """
-    contact = parse_uri(binding.contact)
-    next_hop = parse_name_addr(split_list(binding.path)[0]).uri if binding.path else contact
-    request_uri = binding.contact.removesuffix(contact.headers)
-    return Target(binding.contact, request_uri, _flow_to(next_hop, binding.flow, is_open), binding.path)
+    try:
+        contact = parse_uri(binding.contact)
+        next_hop = parse_name_addr(split_list(binding.path)[0]).uri if binding.path else contact
+    except PeerError:
+        # Checked at the REGISTER, perhaps by another release.
+        return None
+    flow = _flow_to(next_hop, binding, is_ours)
+    if flow is None:
+        return None
+    return Target(binding.contact, binding.contact.removesuffix(contact.headers), flow, binding.path)
 
 
 def serialise_live(request: Request, via_suffix: str, target: Target, via: str) -> bytes:
@@ -130,15 +137,18 @@ class Fork:
 
     Attributes:
         owner: whose contacts they are.
-        row: number of the row that the message was stored in after the fork was decided, or 0; for the user.
+        contacts: their URIs.
+        row: the row that the message was stored in after the fork was decided, by owner and number, or None; for the
+            user.
         taken: a target took it; for the user.
     """
 
-    __slots__ = ("_best", "_decided", "_pending", "_rank", "_user", "owner", "row", "taken")
+    __slots__ = ("_best", "_decided", "_pending", "_rank", "_user", "contacts", "owner", "row", "taken")
 
-    def __init__(self, user: ForkUser, owner: Aor, rank: Callable[[int], int]) -> None:
+    def __init__(self, user: ForkUser, owner: Aor, contacts: frozenset[str], rank: Callable[[int], int]) -> None:
         self.owner = owner
-        self.row = 0
+        self.contacts = contacts
+        self.row: tuple[Aor, int] | None = None
         self.taken = False
         self._user = user
         self._rank = rank
@@ -178,6 +188,9 @@ class Fork:
         actions: list[Action] = []
         for branch, target, data in sends:
             actions += clients.begin(branch, "MESSAGE", target.flow, data, self, now)
+        # All are weighed before the first of them may decide.
+        for _, status in ended:
+            self._weigh(status, None)
         for contact, status in ended:
             actions += self._end(contact, status, None, now)
         return actions
@@ -203,12 +216,16 @@ class Fork:
         if status < 300:
             actions += self._decide(status, response, now)
         else:
-            if self._best is None or self._rank(status) < self._rank(self._best[0]):
-                self._best = (status, response)
+            best = self._weigh(status, response)
             if not self._pending:
-                actions += self._decide(*self._best, now)
+                actions += self._decide(*best, now)
         actions += self._user.branch_ended(self, contact, status, now)
         return actions
+
+    def _weigh(self, status: int, response: Response | None) -> tuple[int, Response | None]:
+        if self._best is None or self._rank(status) < self._rank(self._best[0]):
+            self._best = (status, response)
+        return self._best
 
     def _decide(self, status: int, response: Response | None, now: Moment) -> list[Action]:
         if self._decided:
@@ -217,19 +234,15 @@ class Fork:
         return self._user.fork_decided(self, status, response, now)
 
 
-def _flow_to(next_hop: SipUri, came_by: Flow, is_open: Callable[[Flow], bool]) -> Flow:
-    if came_by.is_stream and is_open(came_by):
+def _flow_to(next_hop: SipUri, binding: Binding, is_ours: Callable[[Binding], bool]) -> Flow | None:
+    came_by = binding.flow
+    if came_by.is_stream and is_ours(binding):
         return came_by
     host = _literal(next_hop)
-    if host is None or host != came_by.remote[0]:
-        return _afresh(came_by)
-    wants_stream = (next_hop.transport or came_by.transport) != "udp"
-    return Flow("tcp" if wants_stream else "udp", came_by.local, (host, next_hop.port or 5060))
-
-
-def _afresh(flow: Flow) -> Flow:
-    """The same peer, on a new connection where the old one is gone."""
-    return Flow(flow.transport, flow.local, flow.remote) if flow.is_stream else flow
+    if host is not None and host == came_by.remote[0]:
+        wants_stream = (next_hop.transport or came_by.transport) != "udp"
+        return Flow("tcp" if wants_stream else "udp", came_by.local, (host, next_hop.port or 5060))
+    return None if came_by.is_stream else came_by
 
 
 def _literal(uri: SipUri) -> str | None:

@@ -59,11 +59,16 @@ class ServerRoute:
 
     def failure_route(self, call: "Call") -> None:
         """Store what may be delivered later; pass on what the phone refused."""
-        # 430: the flow to the phone is dead (RFC 5626 section 11.6), which is being offline by another name.
-        if call.status not in (408, 430, 480) and not 500 <= call.status < 600:
+        if not _may_work_later(call.status):
             call.pass_on()
         elif not call.m_store():
             call.reply(call.status, call.reason)
+
+
+def _may_work_later(status: int) -> bool:
+    # 430: the flow to the phone is dead (RFC 5626 section 11.6), which is being offline by another name. Of the 5xx,
+    # 501, 505 and 513 are about the request, which will be no other later.
+    return status in (408, 430, 480) or (500 <= status < 600 and status not in (501, 505, 513))
 
 
 class SiloRoute:
@@ -92,6 +97,8 @@ class CallHandler(Protocol):
 
     def call_pass_on(self, call: "Call", response: Response, now: Moment) -> list[Action]: ...
 
+    def call_failed(self, call: "Call", error: Exception, now: Moment) -> list[Action]: ...
+
     def call_relay(self, call: "Call", now: Moment) -> list[Action]: ...
 
     def call_save(self, call: "Call", now: Moment) -> list[Action]: ...
@@ -114,11 +121,15 @@ class Call:
         status: in the failure route, the best status that came back; after a function returned False, the status that
             says why.
         reason: reason phrase for `status`.
+        arrived: when the request came.
+        is_decided: whether a route function has asked for something that answers the request.
+
+    The remaining attributes are the engine's.
     """
 
     __slots__ = (
-        "_actions", "_handler", "_now", "arrived_ms", "bindings", "flow", "fork", "is_local", "owner", "reason",
-        "request", "response", "status", "transaction",
+        "_actions", "_handler", "_now", "arrived", "bindings", "flow", "fork", "is_behind", "is_decided", "is_local",
+        "owner", "reason", "registrations", "request", "response", "status", "transaction",
     )  # fmt: skip
 
     def __init__(
@@ -140,11 +151,16 @@ class Call:
         self.owner = owner
         self.is_local = is_local
         self.bindings: tuple[Binding, ...] = ()
+        self.arrived = now
+        self.is_decided = False
+        # Others of the same owner wait to be relayed.
+        self.is_behind = False
+        # REGISTERs that the owner's inbox had seen when the bindings were looked up.
+        self.registrations = 0
         self.status = 0
         self.reason = ""
         self.response: Response | None = None
         self.fork: Fork | None = None
-        self.arrived_ms = now.mono_ms
 
     @property
     def method(self) -> str:
@@ -153,8 +169,8 @@ class Call:
 
     @property
     def is_registered(self) -> bool:
-        """Whether `owner` has a binding that is alive."""
-        return bool(self.bindings)
+        """Whether `owner` has a binding that is alive, or had one for a MESSAGE that still waits before this one."""
+        return bool(self.bindings) or self.is_behind
 
     def reply(self, status: int, reason: str = "") -> None:
         """Answer the request with a response of our own, `status` 200 to 699; a second answer is ignored."""
@@ -202,12 +218,17 @@ class Call:
         """Let a route function decide, and return what it asked for; may be nested, as when `relay` fails at once."""
         outer, self._actions = self._actions, []
         self._now = now
-        function(self)
+        try:
+            function(self)
+        except Exception as error:
+            # A bug of the route costs the request that it is about, and nothing else.
+            self._add(self._handler.call_failed(self, error, now))
         actions, self._actions = self._actions, outer
         return actions
 
     def _add(self, actions: list[Action]) -> None:
         self._actions += actions
+        self.is_decided = True
 
     def _owner_of(self, owner: str | None) -> Aor:
         if owner is not None:

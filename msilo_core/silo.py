@@ -17,7 +17,7 @@ to its final answer, also when nobody waits for that any more, and gets nothing 
 message goes to those that are idle, and is delivered when the first one takes it.
 """
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from functools import partial
 from typing import Final, TypeAlias
@@ -102,12 +102,14 @@ class _Inbox:
         arriving: MESSAGEs whose look-up is under way.
         storing: Stores under way.
         has_stored: whether the store may hold messages that wait.
-        registered: a REGISTER was carried out since the inbox was made: `bindings` are newer than any look-up.
+        registrations: REGISTERs carried out since the inbox was made: a look-up that was asked at a lower count does
+            not know of the last.
         dump_wanted: stored messages are to be delivered.
         has_turn: it is one of the `deliveries_max` owners that are delivered to at the same time.
         leasing: a Dump is under way.
         page: leased messages, oldest first; the first is being sent if `sending`.
         lease_until_ms: end of their lease, on the scale of ``unix_ms``.
+        withdrawn: numbers of messages that a phone took live while a Dump was under way, which may bring them.
         settling: numbers of messages whose outcome is not recorded yet; no page is leased until it is, or a message
             that was just delivered could be in it again.
         fork: what is being sent or relayed and not decided.
@@ -117,7 +119,7 @@ class _Inbox:
 
     __slots__ = (
         "arriving", "bindings", "busy", "dump_wanted", "fork", "has_stored", "has_turn", "lease_until_ms", "leasing",
-        "line", "owner", "page", "registered", "sending", "settling", "storing",
+        "line", "owner", "page", "registrations", "sending", "settling", "storing", "withdrawn",
     )  # fmt: skip
 
     def __init__(self, owner: Aor) -> None:
@@ -127,13 +129,14 @@ class _Inbox:
         self.arriving = 0
         self.storing = 0
         self.has_stored = False
-        self.registered = False
+        self.registrations = 0
         self.dump_wanted = False
         self.has_turn = False
         self.leasing = False
         self.page: deque[Message] = deque()
         self.lease_until_ms = 0
         self.settling: set[int] = set()
+        self.withdrawn: set[int] = set()
         self.fork: Fork | None = None
         self.sending = False
         self.line: deque[Call] = deque()
@@ -182,28 +185,32 @@ class Silo:
         self._refuse = refuse
         self._inboxes: dict[Aor, _Inbox] = {}
         self._turns_taken = 0
-        self._turns_awaited: dict[Aor, None] = {}
+        self._turns_awaited: OrderedDict[Aor, None] = OrderedDict()
         self._unsettled: dict[int, Settle] = {}
         self._deadlines: Deadlines[tuple[str, Aor | None]] = Deadlines()
         self._closing = False
 
     # -- What arrives --------------------------------------------------------------------------------------------------
 
-    def expect(self, owner: Aor) -> None:
-        """A MESSAGE for `owner` arrived and its look-up begins; :meth:`located` follows."""
-        self._inbox(owner).arriving += 1
+    def expect(self, owner: Aor) -> int:
+        """A look-up of `owner` begins; :meth:`located` or :meth:`dump` follows with the count that is returned."""
+        inbox = self._inbox(owner)
+        inbox.arriving += 1
+        return inbox.registrations
 
-    def located(self, call: Call, looked_up: LookedUp | None) -> None:
+    def located(self, call: Call, registrations: int, looked_up: LookedUp | None) -> None:
         """The look-up of an expected MESSAGE is done, or failed (None); :meth:`advance` follows."""
         assert call.owner is not None
         inbox = self._inbox(call.owner)
         inbox.arriving -= 1
         if looked_up is None:
             return
-        if not inbox.registered:
+        if inbox.registrations == registrations:
             inbox.bindings = looked_up.bindings
         inbox.has_stored |= looked_up.waiting
         call.bindings = inbox.bindings
+        call.registrations = inbox.registrations
+        call.is_behind = bool(inbox.line)
 
     def relay(self, call: Call, now: Moment) -> list[Action]:
         """Relay a live call in its turn, or run the failure route where it must not overtake; `advance` follows."""
@@ -230,17 +237,22 @@ class Silo:
         if message_id:
             inbox.has_stored = True
             # Registered after the look-up that found nobody, or stored behind what is being delivered.
-            inbox.dump_wanted |= inbox.registered or inbox.has_turn
+            inbox.dump_wanted |= inbox.registrations != call.registrations or inbox.has_turn
             if call.fork is not None:
-                call.fork.row = message_id
+                call.fork.row = (owner, message_id)
                 if call.fork.taken:
-                    actions += self.withdraw(owner, message_id, now)
+                    actions += self.withdraw(owner, message_id)
         actions += self._advance(inbox, now)
         return actions
 
-    def withdraw(self, owner: Aor, message_id: int, now: Moment) -> list[Action]:
-        """Delete a row that nobody waits for: a phone took it live after all, or its sender was told 503."""
-        return self._settle(owner, message_id, Outcome.WITHDRAWN, 0, "", now)
+    def withdraw(self, owner: Aor, message_id: int) -> list[Action]:
+        """Delete the row of a message that a phone took live after all, and do not send it, unless that has begun."""
+        inbox = self._inbox(owner)
+        if inbox.leasing:
+            inbox.withdrawn.add(message_id)
+        head = [inbox.page.popleft()] if inbox.sending else []
+        inbox.page = deque([*head, *(message for message in inbox.page if message.message_id != message_id)])
+        return self._settle(owner, message_id, Outcome.WITHDRAWN)
 
     def bound(self, owner: Aor, bindings: tuple[Binding, ...], waiting: bool, now: Moment) -> list[Action]:
         """A REGISTER was carried out: `bindings` are all there are; deliver what is `waiting`."""
@@ -248,7 +260,7 @@ class Silo:
             return []
         inbox = self._inbox(owner)
         inbox.bindings = bindings
-        inbox.registered = True
+        inbox.registrations += 1
         inbox.has_stored |= waiting
         inbox.dump_wanted |= waiting and bool(bindings)
         return self._advance(inbox, now)
@@ -266,7 +278,7 @@ class Silo:
         for what, owner in self._deadlines.pop_due(now.mono_ms):
             inbox = None if owner is None else self._inboxes.get(owner)
             if owner is None:
-                actions += self._settle_again(now)
+                actions += self._settle_again()
             elif inbox is not None:
                 if what == "dump":
                     inbox.dump_wanted = True
@@ -284,6 +296,20 @@ class Silo:
         """Whether no message is on its way to a phone, and no outcome waits to be recorded."""
         return not self._unsettled and not any(inbox.fork or inbox.line for inbox in self._inboxes.values())
 
+    def dump(
+        self, owner: Aor, contact: str | None, registrations: int, looked_up: LookedUp | None, now: Moment
+    ) -> list[Action]:
+        """The application asked for a delivery; its look-up is done, or failed (None)."""
+        inbox = self._inbox(owner)
+        inbox.arriving -= 1
+        if looked_up is not None:
+            if inbox.registrations == registrations:
+                inbox.bindings = looked_up.bindings
+            inbox.has_stored |= looked_up.waiting
+            is_there = any(contact is None or binding.contact == contact for binding in inbox.bindings)
+            inbox.dump_wanted |= looked_up.waiting and is_there
+        return self._advance(inbox, now)
+
     def close(self, now: Moment) -> list[Action]:
         """Begin nothing more, and give up the leases of what is not being sent."""
         self._closing = True
@@ -293,13 +319,19 @@ class Silo:
         return actions
 
     def abandon(self, now: Moment) -> list[Action]:
-        """Wait no longer for the answers of phones: give up the leases of what is being sent, too."""
+        """Wait no longer for the answers of phones: store what was relayed, give up the leases of what was sent."""
         actions: list[Action] = []
         for inbox in list(self._inboxes.values()):
             if inbox.sending and inbox.fork is not None:
                 inbox.fork.abandon()
                 inbox.fork, inbox.sending = None, False
-                actions += self._release_rest(inbox, now)
+                # Not given back as if untried: the phone may have it, and will say so if it comes again.
+                head = inbox.page.popleft()
+                actions += self._settle(inbox.owner, head.message_id, Outcome.FAILED, 408)
+                actions += self._release_rest(inbox)
+            elif inbox.fork is not None:
+                actions += inbox.fork.give_up(now)
+                actions += self._advance(inbox, now)
         return actions
 
     # -- One inbox, one step -------------------------------------------------------------------------------------------
@@ -314,11 +346,13 @@ class Silo:
         actions: list[Action] = []
         if self._closing:
             inbox.dump_wanted = False
-            actions += self._release_rest(inbox, now)
+            actions += self._release_rest(inbox)
             if inbox.fork is None:
                 actions += self._fail_line(inbox, 503, now)
         elif inbox.fork is None and not inbox.leasing:
             if inbox.page or inbox.dump_wanted:
+                # What waits in the line came after what is stored; its senders need not wait until that is delivered.
+                actions += self._fail_line(inbox, 480, now)
                 actions += self._dump(inbox, now)
             elif inbox.line and (inbox.has_stored or inbox.storing):
                 inbox.dump_wanted = True
@@ -341,20 +375,25 @@ class Silo:
         self._turns_taken -= 1
         actions: list[Action] = []
         while self._turns_awaited and self._turns_taken < self._limits.deliveries_max:
-            owner = next(iter(self._turns_awaited))
-            del self._turns_awaited[owner]
+            owner, _ = self._turns_awaited.popitem(last=False)
             actions += self.advance(owner, now)
         return actions
 
     def _idle_targets(self, inbox: _Inbox, now: Moment) -> list[Target]:
         alive = capable(inbox.bindings, now)
-        return [target_of(binding, self._is_open) for binding in alive if binding.contact not in inbox.busy]
+        targets = [target_of(binding, self._is_ours) for binding in alive if binding.contact not in inbox.busy]
+        return [target for target in targets if target is not None]
+
+    def _is_ours(self, binding: Binding) -> bool:
+        # Connections are numbered anew by each server.
+        return binding.node == self._config.node and self._is_open(binding.flow)
 
     def _begin_fork(
         self, inbox: _Inbox, targets: list[Target], serialise: Callable[[Target, str], bytes], now: Moment
     ) -> list[Action]:
-        inbox.fork = Fork(self, inbox.owner, _hopeful_first if inbox.sending else best_first)
-        inbox.busy.update(target.contact for target in targets)
+        contacts = frozenset(target.contact for target in targets)
+        inbox.fork = Fork(self, inbox.owner, contacts, _hopeful_first if inbox.sending else best_first)
+        inbox.busy |= contacts
         return inbox.fork.begin(targets, serialise, self._clients, self._entropy, now)
 
     def fork_decided(self, fork: Fork, status: int, response: Response | None, now: Moment) -> list[Action]:
@@ -363,7 +402,7 @@ class Silo:
         inbox.fork = None
         if inbox.sending:
             inbox.sending = False
-            return self._sent(inbox, status, response, now)
+            return self._sent(inbox, fork, status, response, now)
         return self._relayed(inbox, fork, status, response, now)
 
     def branch_ended(self, fork: Fork, contact: str, status: int, now: Moment) -> list[Action]:
@@ -371,8 +410,8 @@ class Silo:
         inbox = self._inboxes[fork.owner]
         inbox.busy.discard(contact)
         actions: list[Action] = []
-        if fork.row and status < 300 and not fork.taken:
-            actions += self.withdraw(inbox.owner, fork.row, now)
+        if fork.row is not None and status < 300 and not fork.taken:
+            actions += self.withdraw(*fork.row)
         fork.taken |= status < 300
         actions += self._advance(inbox, now)
         return actions
@@ -382,7 +421,7 @@ class Silo:
     def _relay_head(self, inbox: _Inbox, now: Moment) -> list[Action]:
         targets = self._idle_targets(inbox, now)
         call = inbox.line[0]
-        deadline_ms = call.arrived_ms + self._config.relay_ms
+        deadline_ms = call.arrived.mono_ms + self._config.relay_ms
         if not targets or deadline_ms <= now.mono_ms:
             # The contacts have not answered what they got before, or the last one has left; or its sender has waited
             # so long that it must be told something now.
@@ -419,7 +458,10 @@ class Silo:
             if inbox.busy:
                 return []
             inbox.dump_wanted = False
-            return self._release_rest(inbox, now)
+            return self._release_rest(inbox)
+        if self._clients.is_full:
+            self._dump_later(inbox, now.mono_ms + _RETRY_MS)
+            return []
         if not self._take_turn(inbox):
             return []
         actions = self._pass_over_expired(inbox, now)
@@ -451,16 +493,12 @@ class Silo:
         return False
 
     def _lease(self, inbox: _Inbox, now: Moment) -> list[Action]:
-        # What waits in the line came after what is stored; its senders need not wait until that is delivered.
-        actions = self._fail_line(inbox, 480, now)
         inbox.leasing = True
         inbox.dump_wanted = False
         lease_until_ms = now.unix_ms + self._config.lease_ms
-        token = self._desk.issue(
-            partial(self._dumped, inbox, lease_until_ms), partial(self._dumped_late, inbox.owner), now
-        )
+        token = self._desk.issue_patiently(partial(self._dumped, inbox, lease_until_ms))
         page_max = self._limits.page_messages_max
-        return [*actions, Dump(token, inbox.owner, page_max, self._config.node, now.unix_ms, lease_until_ms)]
+        return [Dump(token, inbox.owner, page_max, self._config.node, now.unix_ms, lease_until_ms)]
 
     def _dumped(self, inbox: _Inbox, lease_until_ms: int, completion: Completion, now: Moment) -> list[Action]:
         inbox.leasing = False
@@ -470,31 +508,31 @@ class Silo:
             return self._advance(inbox, now)
         if not isinstance(completion, Dumped):
             raise LocalError(f"{type(completion).__name__} does not answer Dump")
-        inbox.page.extend(completion.messages)
+        inbox.page.extend(message for message in completion.messages if message.message_id not in inbox.withdrawn)
+        inbox.withdrawn.clear()
         inbox.lease_until_ms = lease_until_ms
         if completion.busy_until_ms:
             self._dump_later(inbox, now.mono_ms + max(completion.busy_until_ms - now.unix_ms, 0) + 1)
         else:
-            inbox.has_stored = bool(inbox.page)
-            inbox.dump_wanted |= len(inbox.page) == self._limits.page_messages_max
+            is_full = len(completion.messages) == self._limits.page_messages_max
+            # A Store that was told before this page may not be in it.
+            inbox.has_stored = is_full or inbox.dump_wanted
+            inbox.dump_wanted |= is_full
         return self._advance(inbox, now)
-
-    def _dumped_late(self, owner: Aor, completion: Completion, now: Moment) -> list[Action]:
-        """A page came when nobody waited for it any more: give it back."""
-        actions: list[Action] = []
-        if isinstance(completion, Dumped):
-            for message in completion.messages:
-                actions += self._settle(owner, message.message_id, Outcome.RELEASED, 0, "", now)
-        return actions
 
     def _dump_later(self, inbox: _Inbox, at_ms: int) -> None:
         self._deadlines.arm(("dump", inbox.owner), at_ms)
 
-    def _sent(self, inbox: _Inbox, status: int, response: Response | None, now: Moment) -> list[Action]:
+    def _sent(self, inbox: _Inbox, fork: Fork, status: int, response: Response | None, now: Moment) -> list[Action]:
         message = inbox.page.popleft()
         outcome = outcome_of(status, message.attempts)
+        if outcome is Outcome.REFUSED and status < 600:
+            alive = {binding.contact for binding in capable(inbox.bindings, now)}
+            if not alive <= fork.contacts:
+                # One that owes an answer was not asked, and may think otherwise.
+                outcome = Outcome.FAILED
         reason = response.reason if response is not None else ""
-        actions = self._settle(inbox.owner, message.message_id, outcome, status, reason, now)
+        actions = self._settle(inbox.owner, message.message_id, outcome, status, reason)
         if outcome is Outcome.DELIVERED:
             self._statistics.dumped_messages += 1
             return actions
@@ -505,36 +543,34 @@ class Silo:
         # It stays the oldest, and what is behind it must not overtake it.
         inbox.has_stored = True
         inbox.dump_wanted = False
-        return actions + self._release_rest(inbox, now)
+        return actions + self._release_rest(inbox)
 
     def _pass_over_expired(self, inbox: _Inbox, now: Moment) -> list[Action]:
         actions: list[Action] = []
         while inbox.page and inbox.page[0].exp_time_s <= now.unix_s:
             message = inbox.page.popleft()
-            actions += self._settle(inbox.owner, message.message_id, Outcome.RELEASED, 0, "", now)
+            actions += self._settle(inbox.owner, message.message_id, Outcome.RELEASED)
         return actions
 
-    def _release_rest(self, inbox: _Inbox, now: Moment) -> list[Action]:
+    def _release_rest(self, inbox: _Inbox) -> list[Action]:
         """Give up the leases of the page, but for the message that is being sent."""
         kept = [inbox.page.popleft()] if inbox.sending else []
         actions: list[Action] = []
         for message in inbox.page:
             inbox.has_stored = True
-            actions += self._settle(inbox.owner, message.message_id, Outcome.RELEASED, 0, "", now)
+            actions += self._settle(inbox.owner, message.message_id, Outcome.RELEASED)
         inbox.page = deque(kept)
         return actions
 
     # -- Outcomes ------------------------------------------------------------------------------------------------------
 
-    def _settle(
-        self, owner: Aor, message_id: int, outcome: Outcome, status: int, reason: str, now: Moment
-    ) -> list[Action]:
-        return self._ask_to_settle(Settle(0, owner, message_id, self._config.node, outcome, status, reason), now)
+    def _settle(self, owner: Aor, message_id: int, outcome: Outcome, status: int = 0, reason: str = "") -> list[Action]:
+        return self._ask_to_settle(Settle(0, owner, message_id, self._config.node, outcome, status, reason))
 
-    def _ask_to_settle(self, settle: Settle, now: Moment) -> list[Action]:
+    def _ask_to_settle(self, settle: Settle) -> list[Action]:
         self._inbox(settle.owner).settling.add(settle.message_id)
         handler = partial(self._settled, settle)
-        return [msgspec.structs.replace(settle, token=self._desk.issue(handler, handler, now))]
+        return [msgspec.structs.replace(settle, token=self._desk.issue_patiently(handler))]
 
     def _settled(self, settle: Settle, completion: Completion, now: Moment) -> list[Action]:
         if isinstance(completion, StorageFailed):
@@ -546,13 +582,15 @@ class Silo:
                 return []
         elif not isinstance(completion, Settled):
             raise LocalError(f"{type(completion).__name__} does not answer Settle")
-        self._unsettled.pop(settle.message_id, None)
+        elif completion.lost:
+            self._statistics.lost_leases += 1
         inbox = self._inbox(settle.owner)
         inbox.settling.discard(settle.message_id)
         return self._advance(inbox, now)
 
-    def _settle_again(self, now: Moment) -> list[Action]:
+    def _settle_again(self) -> list[Action]:
         actions: list[Action] = []
-        for settle in list(self._unsettled.values()):
-            actions += self._ask_to_settle(settle, now)
+        again, self._unsettled = self._unsettled, {}
+        for settle in again.values():
+            actions += self._ask_to_settle(settle)
         return actions

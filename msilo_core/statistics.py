@@ -21,6 +21,8 @@ class Statistics(msgspec.Struct, kw_only=True):
         repeated_messages: MESSAGEs answered 202 that were in the store already.
         relayed_messages: live MESSAGEs that a phone took.
         registrations: REGISTERs answered 200.
+        lost_leases: outcomes that could not be recorded because the lease had ended: the message may come again.
+        route_errors: exceptions out of route functions; each is a bug of the route.
         storage_failures: storage actions that failed or came late.
         dropped: what was ignored, by reason.
     """
@@ -33,5 +35,7 @@ class Statistics(msgspec.Struct, kw_only=True):
     repeated_messages: int = 0
     relayed_messages: int = 0
     registrations: int = 0
+    lost_leases: int = 0
+    route_errors: int = 0
     storage_failures: int = 0
     dropped: dict[str, int] = msgspec.field(default_factory=_no_drops)

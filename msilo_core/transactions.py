@@ -12,6 +12,7 @@ The user of a client transaction (the "TU" of the RFC) is told of each response,
 error as the status that section 8.1.3.1 says to treat it as. Its answer, a list of actions, comes out of the same call.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable
 from enum import IntEnum
 from typing import Final, Protocol, TypeAlias
@@ -85,6 +86,7 @@ class ServerEvent(IntEnum):
     """The user answers 200 to 699."""
     TIMER_J = 3
     TRANSPORT_ERROR = 4
+    """Drawn in the figure, and never told to us: a response that did not leave is asked for again by a repeat."""
 
 
 class ServerTransaction:
@@ -175,7 +177,8 @@ class ServerTransactions:
         self._wait_j_ms = 64 * config.t1_ms
         self._limits = limits
         self._active: dict[str, ServerTransaction] = {}
-        self._finished: dict[str, ServerTransaction] = {}
+        # Left at the front: a plain dict would walk over all that was deleted there before.
+        self._finished: OrderedDict[str, ServerTransaction] = OrderedDict()
 
     @property
     def active_count(self) -> int:
@@ -239,7 +242,7 @@ class ServerTransactions:
         transaction.ends_ms = -(-ends_ms // _J_GRAIN_MS) * _J_GRAIN_MS
         self._finished[transaction.key] = transaction
         if len(self._finished) > self._limits.finished_transactions_max:
-            del self._finished[next(iter(self._finished))]
+            self._finished.popitem(last=False)
 
     def _fire(self, transaction: ServerTransaction, event: ServerEvent, now: Moment) -> list[Action]:
         entry = SERVER_TABLE.get((transaction.state, event))
@@ -386,6 +389,7 @@ class ClientTransactions:
         self._t4_ms = config.t4_ms
         self._limits = limits
         self._by_branch: dict[str, ClientTransaction] = {}
+        self._completed: OrderedDict[str, ClientTransaction] = OrderedDict()
         self._by_token: dict[int, ClientTransaction] = {}
         # By remote address and connection; connection 0 is one that the runner was asked to find or to open.
         self._on_streams: dict[tuple[Address, int], dict[str, ClientTransaction]] = {}
@@ -400,7 +404,7 @@ class ClientTransactions:
     @property
     def is_full(self) -> bool:
         """Whether no further request may begin."""
-        return len(self._by_branch) >= self._limits.client_transactions_max
+        return len(self._by_token) >= self._limits.client_transactions_max
 
     def begin(self, branch: str, method: str, flow: Flow, data: bytes, user: ClientUser, now: Moment) -> list[Action]:
         """Send a request and enter Trying (the initial arrow of figure 6)."""
@@ -444,9 +448,10 @@ class ClientTransactions:
     def flow_closed(self, flow: Flow, now: Moment) -> list[Action]:
         """The stream is gone: what waits for an answer on it has failed."""
         actions: list[Action] = []
-        for token in (flow.token, 0):
-            for transaction in list(self._on_streams.get((flow.remote, token), {}).values()):
-                actions += self._fail(transaction, now)
+        keys = ((flow.remote, flow.token), (flow.remote, 0))
+        # What a failure leads to may begin on a new connection to the same peer: that has not failed.
+        for transaction in [transaction for key in keys for transaction in self._on_streams.get(key, {}).values()]:
+            actions += self._fail(transaction, now)
         return actions
 
     def handle_timeout(self, now: Moment) -> list[Action]:
@@ -473,8 +478,11 @@ class ClientTransactions:
         self._deadlines.arm((timer, transaction.branch), at_ms)
 
     def retire(self, transaction: ClientTransaction, now: Moment) -> None:
-        """Stop sending; wait for repeated responses where there can be any (Timer K)."""
+        """Stop sending; wait for repeated responses where there can be any (Timer K), of a bounded number."""
         self._release(transaction)
+        self._completed[transaction.branch] = transaction
+        if len(self._completed) > self._limits.finished_transactions_max:
+            self.forget(next(iter(self._completed.values())))
         if transaction.flow.is_stream:
             self.arm(transaction, Timer.K, now.mono_ms)
         else:
@@ -484,6 +492,7 @@ class ClientTransactions:
         """Remove every trace."""
         self._release(transaction)
         self._deadlines.disarm((Timer.K, transaction.branch))
+        self._completed.pop(transaction.branch, None)
         del self._by_branch[transaction.branch]
 
     def _release(self, transaction: ClientTransaction) -> None:

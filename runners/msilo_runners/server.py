@@ -130,7 +130,7 @@ class Server:
 
         Args:
             aor: the owner, such as ``sip:bob@example.com``.
-            contact: deliver to this Contact URI only; to all that are registered if None.
+            contact: deliver only if this Contact URI is registered; if any is, if None.
 
         Raises:
             ParseError: `aor` is not an address of record.

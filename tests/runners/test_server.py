@@ -209,7 +209,7 @@ class TestEnding:
                 delivered, _ = await phone.receive()
                 assert delivered.startswith(b"MESSAGE ")
         with closing(sqlite3.connect(tmp_path / "x.db")) as after:
-            assert after.execute("SELECT lease_node, lease_until, attempts FROM silo").fetchall() == [("", 0, 0)]
+            assert after.execute("SELECT lease_node, lease_until, attempts FROM silo").fetchall() == [("", 0, 1)]
 
     async def test_who_cancels_the_grace_is_not_kept_waiting(self) -> None:
         with UdpPeer() as bob, UdpPeer() as alice, anyio.fail_after(5):

@@ -1,0 +1,374 @@
+"""Things that happen at the same time: completions in unlucky orders, phones that leave, servers that meet."""
+
+import time
+
+import pytest
+
+from msilo_core import Config, Expired, Flow, Limits, LocalError, ServerRoute, SiloRoute
+from msilo_core.actions import Action, Dump, Expire, LookUp, Settle, Store
+from msilo_core.route import Call
+from tests.core.world import (
+    ALICE,
+    BOB,
+    EPOCH_MS,
+    SERVER,
+    World,
+    answer,
+    body_of,
+    finished,
+    message,
+    register,
+    status_of,
+    tcp,
+    udp,
+)
+
+CAROL = ("127.0.0.1", 5073)
+CAROLS = "<sip:bob@127.0.0.1:5073>"
+
+
+def beside(world: World, *, route: bool = False) -> World:
+    """Return another server on the same store."""
+    other = World(Config(node="other"), route=SiloRoute() if route else None)
+    other.store = world.store
+    return other
+
+
+# -- Storage that is slow ----------------------------------------------------------------------------------------------
+
+
+def test_late_store_stays_when_its_repeat_was_acknowledged() -> None:
+    world = World(route=SiloRoute())
+    world.hold = {Store}
+    world.datagram(message())
+    (refused,) = world.pass_time(8_000)
+    assert status_of(refused) == 503
+    world.datagram(message().replace(b"z9hG4bKa1", b"z9hG4bKfailover"))
+    stored = finished(world.store.append(list(world.held)))
+    world.held.clear()
+    actions: list[Action] = []
+    for completion in stored:
+        actions += world.engine.complete(completion, world.now)
+    assert [status_of(data) for data in world.carry_out(actions)] == [202]
+    assert world.waiting() == [b"hello"]
+
+
+@pytest.mark.parametrize("held", [Dump, Settle])
+def test_store_that_hangs_is_asked_once(held: type) -> None:
+    world = World()
+    world.datagram(message(b"kept"))
+    world.hold = {held}
+    sent = world.datagram(register(), BOB)
+    if held is Settle:
+        world.datagram(answer(sent[-1]), BOB)
+    world.pass_time(3_600_000)
+    assert [type(action) for action in world.held if not isinstance(action, Expire)] == [held]
+
+
+def test_outcome_that_comes_late_does_not_give_up_a_later_lease() -> None:
+    world = World()
+    world.datagram(message(b"one"))
+    (_, one) = world.datagram(register(), BOB)
+    world.hold = {Settle}
+    world.datagram(answer(one, "480 Away"), BOB)
+    world.pass_time(10_000)
+    assert len(world.datagram(register(cseq=2), BOB)) == 1
+    (again,) = world.let_go()
+    world.datagram(answer(again), BOB)
+    assert world.waiting() == []
+
+
+def test_rounds_of_the_cleaner_follow_each_other_while_there_is_something_to_delete() -> None:
+    world = World()
+    world.hold = {Expire}
+    world.pass_time(600_000)
+    (expire,) = world.held
+    (again,) = world.engine.complete(Expired(expire.token, 10_000), world.now)
+    assert isinstance(again, Expire)
+    assert world.engine.complete(Expired(again.token, 0), world.now) == []
+
+
+# -- Bindings that change ----------------------------------------------------------------------------------------------
+
+
+def test_dump_does_not_bring_back_a_contact_that_left() -> None:
+    world = World()
+    world.datagram(register(), BOB)
+    world.hold = {LookUp}
+    world.carry_out(world.engine.dump("sip:bob@example.com", None, world.now))
+    world.datagram(message(b"one"))
+    first, second = world.held
+    world.held.clear()
+    old = world.perform(first)
+    world.hold = {LookUp, Store}
+    world.datagram(register(contact="*", expires="Expires: 0\r\n", cseq=2), BOB)
+    world.carry_out(world.engine.complete(old, world.now))
+    assert world.carry_out(world.engine.complete(world.perform(second), world.now)) == []
+
+
+def test_dump_to_one_contact_does_not_change_what_live_messages_reach() -> None:
+    world = World()
+    world.datagram(register(), BOB)
+    world.datagram(register(contact=CAROLS, cseq=2), CAROL)
+    one, _ = world.datagram(message(b"one"))
+    world.datagram(answer(one), BOB)
+    world.carry_out(world.engine.dump("sip:bob@example.com", "sip:bob@127.0.0.1:5073", world.now))
+    (two,) = world.datagram(message(b"two", number=2))
+    assert two.startswith(b"MESSAGE sip:bob@127.0.0.1:507")
+
+
+def test_register_at_another_server_is_seen_while_the_inbox_lives() -> None:
+    world = World()
+    world.datagram(register(), BOB)
+    world.datagram(message(b"zero", number=90))
+    world.datagram(register(cseq=2), BOB)
+    beside(world).datagram(register(contact=CAROLS, cseq=3), CAROL)
+    (two,) = world.datagram(message(b"two", number=2)) or [b""]
+    assert two == b"" or two.startswith(b"MESSAGE sip:bob@127.0.0.1:5073")
+
+
+def test_message_does_not_overtake_the_line_when_the_phone_leaves() -> None:
+    world = World()
+    world.datagram(register(), BOB)
+    (one,) = world.datagram(message(b"one"))
+    world.datagram(message(b"two", number=2))
+    world.datagram(register(contact="*", expires="Expires: 0\r\n", cseq=2), BOB)
+    world.datagram(message(b"three", number=3))
+    world.datagram(answer(one), BOB)
+    world.pass_time(6_000)
+    assert world.waiting() == [b"two", b"three"]
+
+
+def test_sender_in_the_line_is_told_in_time_while_the_inbox_waits_for_its_turn() -> None:
+    world = World(limits=Limits(deliveries_max=1))
+    world.datagram(message(b"carols", to="carol", number=50))
+    world.datagram(register(), BOB)
+    (one,) = world.datagram(message(b"one"))
+    world.datagram(message(b"two", number=2))
+    world.datagram(register("carol", "<sip:carol@127.0.0.1:5073>"), CAROL)  # silent: it keeps the only turn
+    beside(world, route=True).datagram(message(b"elsewhere", number=9))
+    world.datagram(register(cseq=2), BOB)
+    world.datagram(answer(one), BOB)
+    world.pass_time(6_000)
+    assert world.waiting() == [b"elsewhere", b"two"]
+
+
+def test_same_contact_twice_in_one_register() -> None:
+    world = World()
+    (ok,) = world.datagram(register(contact="<sip:bob@127.0.0.1:5072>, <sip:bob@127.0.0.1:5072>;q=0.5"), BOB)
+    assert status_of(ok) == 200
+    assert ok.count(b"\r\nContact:") == 1
+
+
+# -- Who gets it -------------------------------------------------------------------------------------------------------
+
+
+def test_mail_is_not_sent_to_whoever_has_the_address_of_a_closed_stream() -> None:
+    world = World(Config(trusted=("0.0.0.0/0",)))
+    gone = tcp(("203.0.113.5", 40_000), 7)
+    world.stream(register(contact="<sip:bob@192.168.1.2:5060;transport=tcp>", transport="TCP"), gone)
+    world.carry_out(world.engine.flow_closed(gone, "reset", world.now))
+    assert [status_of(data) for data in world.datagram(message(b"for bob"))] == [202]
+
+
+def test_stream_of_another_run_with_the_same_number_is_not_taken_for_the_phones() -> None:
+    before, after = World(Config(node="before")), World(Config(node="after"))
+    before.stream(register(contact="<sip:bob@192.168.1.2:5060;transport=tcp>", transport="TCP"), tcp(BOB, 1))
+    after.store = before.store
+    after.stream(b"\r\n\r\n", tcp(BOB, 1))
+    after.datagram(message(b"for bob"))
+    assert not [send for send in after.sent if send.flow == tcp(BOB, 1) and send.data.startswith(b"MESSAGE")]
+
+
+def test_request_begun_while_a_stream_closes_is_not_failed_by_it() -> None:
+    world = World()
+    flow = tcp(BOB, 2)
+    world.stream(register(transport="TCP"), flow)
+    world.datagram(register(contact=CAROLS, cseq=2), CAROL)
+    one, other = world.datagram(message(b"one"))
+    world.datagram(message(b"two", number=2))
+    world.datagram(answer(one if b":5073 SIP" in one else other, "415 No"), CAROL)
+    sent = world.carry_out(world.engine.flow_closed(flow, "reset", world.now))
+    assert len([data for data in sent if data.startswith(b"MESSAGE")]) == 2
+    (asked_for,) = [send for send in world.sent if send.flow == Flow("tcp", SERVER, BOB, 0)]
+    assert body_of(asked_for.data) == b"two"
+    # It still waits for an answer there: the other phone's is not the last.
+    (to_carol,) = [data for data in sent if b":5073 SIP" in data]
+    assert world.datagram(answer(to_carol, "480 Away"), CAROL) == []
+    (accepted,) = world.carry_out(world.engine.send_failed(asked_for.token, world.now))
+    assert status_of(accepted) == 202
+
+
+# -- What a status means -----------------------------------------------------------------------------------------------
+
+
+def test_expiry_of_a_relayed_message_counts_from_its_arrival() -> None:
+    world = World()
+    world.datagram(register(), BOB)
+    world.datagram(message(b"short", headers="Expires: 8\r\n"))
+    world.pass_time(6_000)
+    (row,) = finished(world.store.list(owner="sip:bob@example.com"))
+    assert (row.inc_time_s, row.exp_time_s) == (EPOCH_MS // 1000, EPOCH_MS // 1000 + 8)
+
+
+def test_message_that_expired_while_it_was_relayed_is_not_stored() -> None:
+    world = World()
+    world.datagram(register(), BOB)
+    world.datagram(message(b"short", headers="Expires: 3\r\n"))
+    refused = [status_of(data) for data in world.pass_time(6_000) if status_of(data)]
+    assert refused == [480]
+    assert world.waiting() == []
+
+
+@pytest.mark.parametrize("status", ["501 Not Implemented", "505 Version", "513 Too Large"])
+def test_5xx_about_the_message_is_passed_on(status: str) -> None:
+    world = World()
+    world.datagram(register(), BOB)
+    (relayed,) = world.datagram(message(b"live"))
+    (passed,) = world.datagram(answer(relayed, status), BOB)
+    assert passed.startswith(b"SIP/2.0 " + status.encode())
+
+
+def test_message_that_a_phone_may_have_when_the_server_ends_is_known_to_be_a_repeat() -> None:
+    world = World()
+    world.datagram(message(b"one"))
+    world.datagram(register(), BOB)
+    world.carry_out(world.engine.close(world.now))
+    world.carry_out(world.engine.abandon(world.now))
+    after = beside(world)
+    (_, again) = after.datagram(register(cseq=2), BOB)
+    after.datagram(answer(again, "482 Merged Request"), BOB)
+    assert after.dead() == []
+
+
+def test_end_that_waits_no_longer_stores_what_is_being_relayed() -> None:
+    world = World()
+    world.datagram(register(), BOB)
+    world.datagram(message(b"one"))
+    world.datagram(message(b"two", number=2))
+    world.carry_out(world.engine.close(world.now))
+    accepted = world.carry_out(world.engine.abandon(world.now))
+    assert [status_of(data) for data in accepted] == [202, 202]
+    assert world.waiting() == [b"one", b"two"]
+
+
+def test_refusal_by_some_contacts_while_another_is_busy_is_not_for_good() -> None:
+    world = World()
+    world.datagram(register(), BOB)
+    world.datagram(register(contact=CAROLS, cseq=2), CAROL)
+    other = beside(world, route=True)
+    other.datagram(message(b"one"))
+    other.datagram(message(b"picture", number=2))
+    _, one, other_one = world.datagram(register(cseq=3), BOB)
+    (picture,) = world.datagram(answer(other_one), CAROL)
+    world.datagram(answer(picture, "415 Unsupported Media Type"), CAROL)
+    world.datagram(answer(one), BOB)
+    assert world.dead() == []
+
+
+def test_answered_requests_do_not_stop_a_delivery() -> None:
+    world = World(limits=Limits(client_transactions_max=1))
+    world.datagram(message(b"one"))
+    world.datagram(message(b"two", number=2))
+    (_, one) = world.datagram(register(), BOB)
+    (two,) = world.datagram(answer(one), BOB)
+    assert body_of(two) == b"two"
+
+
+def test_delivery_waits_while_too_many_requests_are_under_way() -> None:
+    world = World(limits=Limits(client_transactions_max=1))
+    world.datagram(message(b"kept"))
+    world.datagram(register("carol", "<sip:carol@127.0.0.1:5073>"), CAROL)
+    (relayed,) = world.datagram(message(b"live", to="carol", number=2))
+    assert len(world.datagram(register(), BOB)) == 1
+    world.datagram(answer(relayed), CAROL)
+    (delivered,) = world.pass_time(2_000)
+    assert body_of(delivered) == b"kept"
+    assert world.engine.statistics.failed_messages == 0
+
+
+def test_register_at_its_registrar_needs_no_more_hops() -> None:
+    world = World()
+    (ok,) = world.datagram(register().replace(b"Max-Forwards: 70", b"Max-Forwards: 0"), BOB)
+    assert status_of(ok) == 200
+
+
+def test_repeat_that_is_answered_without_a_transaction_has_the_same_tag() -> None:
+    world = World()
+    remote = ("198.51.100.7", 5060)
+    assert world.datagram(message(), remote) == world.datagram(message(), remote)
+    assert world.datagram(message(number=2), remote) != world.datagram(message(), remote)
+
+
+# -- Routes with a bug -------------------------------------------------------------------------------------------------
+
+
+class Faulty(ServerRoute):
+    """A route that raises, or decides nothing."""
+
+    def __init__(self, fault: str) -> None:
+        self.fault = fault
+
+    def request_route(self, call: Call) -> None:
+        if self.fault == "request":
+            raise ZeroDivisionError
+        if self.fault != "nothing":
+            super().request_route(call)
+
+    def failure_route(self, call: Call) -> None:
+        if self.fault == "failure":
+            raise ZeroDivisionError
+        if self.fault != "nothing on failure":
+            super().failure_route(call)
+
+
+@pytest.mark.parametrize("fault", ["failure", "nothing on failure"])
+def test_bug_in_the_failure_route_costs_one_request(fault: str) -> None:
+    route = Faulty(fault)
+    world = World(route=route)
+    world.datagram(register(), BOB)
+    (one,) = world.datagram(message(b"one"))
+    (failed,) = world.datagram(answer(one, "480 Away"), BOB)
+    assert status_of(failed) == (500 if fault == "failure" else 480)
+    assert world.engine.statistics.route_errors == (fault == "failure")
+    (two,) = world.datagram(message(b"two", number=2))
+    assert body_of(two) == b"two"
+    world.datagram(answer(two), BOB)
+    assert world.engine.is_idle
+
+
+@pytest.mark.parametrize("fault", ["request", "nothing"])
+def test_bug_in_the_request_route_costs_one_request(fault: str) -> None:
+    route = Faulty(fault)
+    world = World(route=route)
+    (failed,) = world.datagram(message(b"one"))
+    assert status_of(failed) == 500
+    assert world.engine.is_idle
+    route.fault = ""
+    assert status_of(world.datagram(message(b"two", number=2))[0]) == 202
+
+
+def test_lease_must_outlast_a_transaction() -> None:
+    with pytest.raises(LocalError, match="lease_ms"):
+        Config(lease_ms=32_000)
+
+
+# -- Cost --------------------------------------------------------------------------------------------------------------
+
+
+def test_forgetting_finished_requests_is_linear() -> None:
+    def seconds_for(count: int) -> float:
+        world = World()
+        for number in range(count):
+            world.engine.receive_datagram(
+                message(number=number).replace(b"MESSAGE sip", b"OPTIONS sip").replace(b"7 MESSAGE", b"7 OPTIONS"),
+                udp(ALICE),
+                world.now,
+            )
+        world.mono_ms = 40_000
+        start = time.process_time()
+        world.engine.handle_timeout(world.now)
+        return time.process_time() - start
+
+    # Eight times as many: some eight times the work, where a queue that is walked from the front costs 64 times.
+    assert seconds_for(16_000) < 30 * max(seconds_for(2_000), 0.001)
