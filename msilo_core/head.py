@@ -43,7 +43,10 @@ class Head(msgspec.Struct, frozen=True, gc=False):
     @property
     def lines(self) -> list[str]:
         """The header lines as received, folds included, each without its last CRLF."""
-        return _LINE_END.split(self.text)[1:]
+        text = self.text
+        if "\r\n " in text or "\r\n\t" in text:
+            return _LINE_END.split(text)[1:]
+        return text.split("\r\n")[1:]
 
     def values(self, key: str) -> list[str]:
         """Return the values of all lines of a key, unfolded, without blanks around them."""
