@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from msilo_runners.cli.loop import run
+from msilo_runners.errors import SettingsError
 from msilo_runners.logs import log_to_stderr
 from msilo_runners.server import Server
 from msilo_runners.settings import Backend, Role, ServerConfig, Settings, read_settings, with_parameters
@@ -24,6 +25,7 @@ END_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 @click.option("--storage", metavar="URL", help="sqlite:///FILE, postgresql://… or memory:")
 @click.option("--role", type=click.Choice(["server", "silo"]), help="silo: beside a proxy.")
 @click.option("--backend", type=click.Choice(["asyncio", "trio"]), help="Event loop.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Processes.")
 @click.option("--domain", multiple=True, metavar="NAME", help="A domain that is ours; any if none is given.")
 @click.option("--trust", multiple=True, metavar="CIDR", help="A network that is served, instead of loopback.")
 @click.option("--set", "assignments", multiple=True, metavar="PARAM=VALUE", help="A parameter of msilo.")
@@ -34,6 +36,7 @@ def serve(
     storage: str | None,
     role: Role | None,
     backend: Backend | None,
+    workers: int,
     domain: tuple[str, ...],
     trust: tuple[str, ...],
     assignments: tuple[str, ...],
@@ -43,6 +46,8 @@ def serve(
 
     Without options: udp and tcp on 127.0.0.1:5060, for this machine only, stored in msilo.db here.
     """
+    if workers > 1:
+        raise SettingsError(f"--workers {workers} is not supported yet: give 1, or leave it out")
     settings = read_settings(config) if config is not None else Settings()
     given: dict[str, Any] = {
         "listen": listen or None,
