@@ -1,14 +1,11 @@
 """Things that happen at the same time: completions in unlucky orders, phones that leave, servers that meet."""
 
-import time
-
 import pytest
 
 from msilo_core import Config, Expired, Flow, Limits, LocalError, ServerRoute, SiloRoute
 from msilo_core.actions import Action, Dump, Expire, LookUp, Settle, Store
 from msilo_core.route import Call
 from tests.core.world import (
-    ALICE,
     BOB,
     EPOCH_MS,
     SERVER,
@@ -20,7 +17,6 @@ from tests.core.world import (
     register,
     status_of,
     tcp,
-    udp,
 )
 
 CAROL = ("127.0.0.1", 5073)
@@ -351,25 +347,3 @@ def test_bug_in_the_request_route_costs_one_request(fault: str) -> None:
 def test_lease_must_outlast_a_transaction() -> None:
     with pytest.raises(LocalError, match="lease_ms"):
         Config(lease_ms=32_000)
-
-
-# -- Cost --------------------------------------------------------------------------------------------------------------
-
-
-def test_forgetting_finished_requests_is_linear() -> None:
-    def seconds_for(count: int) -> float:
-        world = World()
-        for number in range(count):
-            world.engine.receive_datagram(
-                message(number=number).replace(b"MESSAGE sip", b"OPTIONS sip").replace(b"7 MESSAGE", b"7 OPTIONS"),
-                udp(ALICE),
-                world.now,
-            )
-        world.mono_ms = 40_000
-        start = time.process_time()
-        world.engine.handle_timeout(world.now)
-        return time.process_time() - start
-
-    # Eight times as many: some eight times the work, where a queue that is walked from the front costs 64 times.
-    few, many = (min(seconds_for(count) for _ in range(3)) for count in (2_000, 16_000))
-    assert many < 30 * max(few, 0.001)
