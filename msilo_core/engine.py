@@ -279,7 +279,7 @@ class Engine(Element):
             raise AlreadyExpired("it expired on the way")
         self._silo.storing(owner)
         handler = partial(self._stored, call, owner)
-        return [Store(self._desk.issue(handler, self._stored_late, now), message)]
+        return [Store(self._desk.issue(handler, partial(self._stored_late, call, owner), now), message)]
 
     # -- Completions ---------------------------------------------------------------------------------------------------
 
@@ -298,13 +298,15 @@ class Engine(Element):
         actions = self._respond(call.transaction, call.request, call.flow, 202, now)
         return actions + self._silo.stored(call, owner, completion.message_id, now)
 
-    def _stored_late(self, completion: Completion, now: Moment) -> list[Action]:
+    def _stored_late(self, call: Call, owner: Aor, completion: Completion, now: Moment) -> list[Action]:
         # Its sender was told 503, and may send it again to whatever server: a repeat of it may have been answered 202.
-        # So it stays, and at worst a phone sees the same Call-ID, CSeq and From tag twice.
+        # So it stays, unless a phone took it live, and at worst a phone sees the same Call-ID, CSeq and From tag twice.
         del now
-        if isinstance(completion, Stored) and not completion.repeated:
+        if not isinstance(completion, Stored):
+            return []
+        if not completion.repeated:
             self.statistics.stored_messages += 1
-        return []
+        return self._silo.note_row(call, owner, completion.message_id)
 
     def _bound(self, call: Call, completion: Completion, now: Moment) -> list[Action]:
         assert call.owner is not None

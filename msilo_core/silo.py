@@ -238,12 +238,16 @@ class Silo:
             inbox.has_stored = True
             # Registered after the look-up that found nobody, or stored behind what is being delivered.
             inbox.dump_wanted |= inbox.registrations != call.registrations or inbox.has_turn
-            if call.fork is not None:
-                call.fork.row = (owner, message_id)
-                if call.fork.taken:
-                    actions += self.withdraw(owner, message_id)
+            actions += self.note_row(call, owner, message_id)
         actions += self._advance(inbox, now)
         return actions
+
+    def note_row(self, call: Call, owner: Aor, message_id: int) -> list[Action]:
+        """A call is stored in row `message_id`, which is not wanted if a phone took it live, now or later."""
+        if call.fork is None:
+            return []
+        call.fork.row = (owner, message_id)
+        return self.withdraw(owner, message_id) if call.fork.taken else []
 
     def withdraw(self, owner: Aor, message_id: int) -> list[Action]:
         """Delete the row of a message that a phone took live after all, and do not send it, unless that has begun."""

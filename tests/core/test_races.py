@@ -49,6 +49,26 @@ def test_late_store_stays_when_its_repeat_was_acknowledged() -> None:
     assert world.waiting() == [b"hello"]
 
 
+@pytest.mark.parametrize("taken_after_ms", [1_000, 20_000])
+def test_late_store_of_what_a_phone_took_live_does_not_stay(taken_after_ms: int) -> None:
+    world = World()
+    world.datagram(register(), BOB)
+    (relayed,) = world.datagram(message(b"live"))
+    world.hold = {Store}
+    world.pass_time(6_000)
+    (store,) = world.held
+    world.hold.clear()
+    world.held.clear()
+    steps = sorted([(taken_after_ms, "taken"), (10_000, "stored")])
+    for at_ms, what in steps:
+        world.pass_time(6_000 + at_ms - world.mono_ms)
+        if what == "taken":
+            world.datagram(answer(relayed), BOB)
+        else:
+            world.carry_out(world.engine.complete(world.perform(store), world.now))
+    assert world.waiting() == []
+
+
 @pytest.mark.parametrize("held", [Dump, Settle])
 def test_store_that_hangs_is_asked_once(held: type) -> None:
     world = World()
