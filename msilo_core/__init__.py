@@ -6,11 +6,13 @@ The one class to meet is :class:`Engine`; :class:`UserAgent` is a small phone in
 from msilo_core.actions import *
 from msilo_core.agent import *
 from msilo_core.clock import *
+from msilo_core.compose import *
 from msilo_core.config import *
 from msilo_core.engine import *
 from msilo_core.errors import *
 from msilo_core.fields import *
 from msilo_core.flow import *
+from msilo_core.headers import *
 from msilo_core.limits import *
 from msilo_core.message import *
 from msilo_core.route import *

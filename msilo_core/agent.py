@@ -12,13 +12,14 @@ import msgspec
 
 from msilo_core.actions import Action, Answered, Arrived, Completion
 from msilo_core.clock import Deadlines, Moment
+from msilo_core.compose import build_request
 from msilo_core.config import Config
 from msilo_core.element import Element, earliest
 from msilo_core.errors import LocalError, PeerError
 from msilo_core.fields import STAR
 from msilo_core.flow import Flow
 from msilo_core.limits import Limits
-from msilo_core.message import Request, Response, build_request
+from msilo_core.message import Request, Response
 from msilo_core.relay import MAX_FORWARDS
 from msilo_core.transactions import ClientTransaction
 from msilo_core.transport import via_value

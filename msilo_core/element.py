@@ -10,13 +10,14 @@ from typing import ClassVar, Final
 
 from msilo_core.actions import Action, CloseFlow, Dropped, Send
 from msilo_core.clock import Deadlines, Moment
+from msilo_core.compose import build_response
 from msilo_core.config import Config
 from msilo_core.entropy import Entropy
 from msilo_core.errors import LocalError, PeerError
 from msilo_core.flow import Flow
 from msilo_core.framing import Keepalive, Malformed, StreamFramer, frame_datagram
 from msilo_core.limits import Limits
-from msilo_core.message import Request, Response, build_response
+from msilo_core.message import Request, Response
 from msilo_core.statistics import Statistics
 from msilo_core.transactions import ClientTransactions, ServerTransaction, ServerTransactions, server_key
 from msilo_core.transport import reply_flow, seen_at

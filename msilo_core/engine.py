@@ -25,13 +25,14 @@ from msilo_core.actions import (
     Stored,
 )
 from msilo_core.clock import Deadlines, Moment
+from msilo_core.compose import relay_response
 from msilo_core.config import Config
 from msilo_core.desk import Desk
 from msilo_core.element import Element, earliest
 from msilo_core.errors import LocalError, PeerError
 from msilo_core.flow import Flow
 from msilo_core.limits import Limits
-from msilo_core.message import Request, Response, relay_response
+from msilo_core.message import Request, Response
 from msilo_core.registrar import register_of, response_headers
 from msilo_core.route import Call, Route, ServerRoute
 from msilo_core.rows import AlreadyExpired, row_of

@@ -12,11 +12,12 @@ import msgspec
 
 from msilo_core.actions import Action, Binding
 from msilo_core.clock import Moment
+from msilo_core.compose import forward
 from msilo_core.entropy import Entropy
 from msilo_core.errors import PeerError
 from msilo_core.fields import parse_name_addr, split_list
 from msilo_core.flow import Flow
-from msilo_core.message import Request, Response, forward
+from msilo_core.message import Request, Response
 from msilo_core.transactions import TIMED_OUT, TRANSPORT_FAILED, ClientTransaction, ClientTransactions
 from msilo_core.transport import via_value
 from msilo_core.uri import Aor, SipUri, parse_uri

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from msilo_core.compose import build_response
 from msilo_core.errors import (
     BodyTooLong,
     HeadTooLong,
@@ -18,7 +19,7 @@ from msilo_core.errors import (
 )
 from msilo_core.framing import KEEPALIVE, Malformed, StreamFramer, frame_datagram
 from msilo_core.limits import Limits
-from msilo_core.message import Request, Response, build_response, parse_message
+from msilo_core.message import Request, Response, parse_message
 from tests.core.wire import Item, crlf, framed, growth, seen
 
 PING = b"\r\n\r\n"

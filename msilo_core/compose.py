@@ -1,0 +1,185 @@
+"""Octets that go out: requests of ours, responses, and what a proxy passes on.
+
+A header that is passed on stays octet by octet; only what RFC 3261 section 16.6 names is changed. No text may bring a
+line of its own: whatever a value holds, the number of lines is what it should be.
+"""
+
+import re
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from msilo_core.errors import LocalError, ParseError
+from msilo_core.fields import split_first
+from msilo_core.head import HEAD_END, encode_head
+from msilo_core.message import Request, Response
+
+__all__ = ["build_request", "build_response", "forward", "relay_response"]
+
+
+def build_request(method: str, request_uri: str, headers: Sequence[tuple[str, str]], body: bytes = b"") -> bytes:
+    """Return a request of our own; Content-Length is added.
+
+    Args:
+        headers: names and values in their order, Via first.
+
+    Raises:
+        LocalError: a text holds a line break, or what cannot be encoded.
+    """
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    text = f"{method} {request_uri} SIP/2.0\r\n{lines}Content-Length: {len(body)}\r\n\r\n"
+    return _checked(text, len(headers) + 3) + body
+
+
+def build_response(
+    request: Request,
+    status: int,
+    reason: str,
+    *,
+    to_tag: str = "",
+    via_suffix: str = "",
+    headers: Sequence[tuple[str, str]] = (),
+    body: bytes = b"",
+) -> bytes:
+    """Return the response to a request (RFC 3261 section 8.2.6); Content-Length is added.
+
+    The request need not be valid: of From, To, Call-ID and CSeq, what is there is copied, whatever it says.
+
+    Args:
+        to_tag: added to a To without tag; empty adds none, as for 100.
+        via_suffix: parameters for the topmost Via, such as ``;received=192.0.2.1;rport=5060``; those of the
+            same names that the request brought go.
+        headers: further names and values.
+
+    Raises:
+        ParseError: the topmost Via is missing or malformed: nobody could be answered.
+        LocalError: a text holds a line break, or what cannot be encoded.
+    """
+    head = request.head
+    first = head.first
+    vias = f"Via: {_completed_via(request, via_suffix)}\r\n"
+    via_lines = head.keys.count("via")
+    if via_lines > 1:
+        vias += "".join([f"Via: {value}\r\n" for value in head.values("via")[1:]])
+    tag = f";tag={to_tag}" if to_tag and not _has_tag(request) else ""
+    try:
+        copied = (
+            f"From: {first['from']}\r\nTo: {first['to']}{tag}\r\n"
+            f"Call-ID: {first['call-id']}\r\nCSeq: {first['cseq']}\r\n"
+        )
+        copies = 4
+    except KeyError:
+        there = [(name, key) for name, key in _COPIED if key in first]
+        copied = "".join([f"{name}: {first[key]}{tag if key == 'to' else ''}\r\n" for name, key in there])
+        copies = len(there)
+    added = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    text = f"SIP/2.0 {status} {reason}\r\n{vias}{copied}{added}Content-Length: {len(body)}\r\n\r\n"
+    return _checked(text, 3 + via_lines + copies + len(headers)) + body
+
+
+def forward(
+    request: Request,
+    *,
+    request_uri: str,
+    via: str,
+    max_forwards: int,
+    drop: Collection[str] = (),
+    via_suffix: str = "",
+    route: str = "",
+) -> bytes:
+    """Return a request as a proxy passes it on (RFC 3261 section 16.6).
+
+    What is not named here stays octet by octet and in its order. A Content-Length that the request did not
+    have is added, since it may go on by a stream.
+
+    Args:
+        request_uri: the new Request-URI.
+        via: value of the Via line that is put on top.
+        max_forwards: the new value of Max-Forwards, added if there was none.
+        drop: keys of headers that are left out.
+        via_suffix: parameters for the Via that was topmost, as in :func:`build_response`.
+        route: value of a Route line that is put below our Via; empty adds none.
+
+    Raises:
+        ParseError: the topmost Via is missing or malformed.
+        LocalError: a text holds a line break, or what cannot be encoded.
+    """
+    _refuse_line_breaks(f"{request_uri}{via}{via_suffix}{route}")
+    lines = [f"{request.method} {request_uri} SIP/2.0", f"Via: {via}"]
+    if route:
+        lines.append(f"Route: {route}")
+    topmost = f"Via: {_completed_via(request, via_suffix)}" if via_suffix else ""
+    hops = f"Max-Forwards: {max_forwards}"
+    for key, line in request.raw_lines:
+        if key in drop:
+            continue
+        if key == "max-forwards":
+            lines.append(hops)
+        elif key == "via" and topmost:
+            lines.append(topmost)
+            topmost = ""
+        else:
+            lines.append(line)
+    if "max-forwards" not in request.head.first:
+        lines.append(hops)
+    if "content-length" not in request.head.first:
+        lines.append(f"Content-Length: {len(request.body)}")
+    return _encoded("\r\n".join(lines)) + HEAD_END + request.body
+
+
+def relay_response(response: Response) -> bytes:
+    """Return a response as a proxy passes it on (RFC 3261 section 16.7 step 9): without the topmost Via.
+
+    Everything but the line of that Via stays octet by octet.
+
+    Raises:
+        ParseError: there is no second Via, so the response is for us; or the topmost line is malformed.
+    """
+    head = response.head
+    rest = split_first(head.first.get("via", ""))[1]
+    if not rest and head.keys.count("via") < 2:
+        raise ParseError("a second Via", head.first.get("via", ""))
+    lines = head.lines
+    topmost = head.keys.index("via")
+    lines[topmost : topmost + 1] = [f"Via: {rest}"] if rest else []
+    return encode_head("\r\n".join([head.start_line, *lines])) + HEAD_END + response.body
+
+
+_COPIED: Final = (("From", "from"), ("To", "to"), ("Call-ID", "call-id"), ("CSeq", "cseq"))
+_TAG: Final = re.compile(r";[ \t]*+tag[ \t]*+=", re.ASCII | re.IGNORECASE)
+
+
+def _checked(text: str, lines: int) -> bytes:
+    """Encode a head of so many lines, the empty one at its end counted; no value may have brought one more."""
+    if text.count("\r") != lines or text.count("\n") != lines:
+        raise LocalError(f"a line break in a value of {text[:64]!r}")
+    return _encoded(text)
+
+
+def _encoded(text: str) -> bytes:
+    try:
+        return encode_head(text)
+    except UnicodeEncodeError as error:
+        raise LocalError(f"text that is no UTF-8: {error}") from error
+
+
+def _refuse_line_breaks(text: str) -> None:
+    if "\r" in text or "\n" in text:
+        raise LocalError(f"a line break in {text[:64]!r}")
+
+
+def _completed_via(request: Request, suffix: str) -> str:
+    """Return the first Via line of a request, the topmost via-parm in it completed."""
+    via = request.via
+    line = request.head.first["via"].strip(" \t")
+    topmost, rest = split_first(line) if "," in line else (line, "")
+    topmost = topmost.removesuffix(via.params) + via.completed(suffix)
+    return f"{topmost}, {rest}" if rest else topmost
+
+
+def _has_tag(request: Request) -> bool:
+    """Say whether To has a tag; of a To that cannot be parsed, whether it looks so."""
+    try:
+        return bool(request.to.tag)
+    except ParseError:
+        value = request.head.first.get("to", "")
+        return _TAG.search(value, value.rfind(">") + 1) is not None

@@ -1,0 +1,122 @@
+"""Headers that hold a number or an instant (RFC 3261 section 20)."""
+
+import re
+from datetime import date
+from typing import Final
+
+import msgspec
+
+from msilo_core.errors import ParseError
+from msilo_core.grammar import DIGITS, LWS, SWS, TOKEN, bounded_int
+
+__all__ = [
+    "DELTA_SECONDS_MAX",
+    "INT31_DIGITS",
+    "INT31_END",
+    "CSeq",
+    "format_date",
+    "parse_content_length",
+    "parse_cseq",
+    "parse_date",
+    "parse_delta_seconds",
+    "parse_max_forwards",
+]
+
+DELTA_SECONDS_MAX: Final = 2**32 - 1
+"""RFC 3261 section 20.19: an Expires is "between 0 and (2**32)-1"."""
+
+
+class CSeq(msgspec.Struct, frozen=True, gc=False):
+    """CSeq (RFC 3261 section 20.16): `number` is 0 to 2**31 - 1."""
+
+    number: int
+    method: str
+
+
+def parse_cseq(text: str) -> CSeq:
+    """Parse a CSeq.
+
+    Raises:
+        ParseError: also for a number that is not "less than 2**31" (RFC 3261 section 8.1.1.5).
+    """
+    match = _CSEQ.fullmatch(text)
+    if match is None:
+        raise ParseError("a number and a method", text)
+    digits, method = match.groups()
+    number = int(digits) if len(digits) < INT31_DIGITS else bounded_int(digits, INT31_DIGITS)
+    if number is None or number >= INT31_END:
+        raise ParseError("a CSeq number below 2**31", text)
+    return CSeq(number, method)
+
+
+def parse_max_forwards(text: str) -> int:
+    """Parse a Max-Forwards, 0 to 255 (RFC 3261 section 20.22)."""
+    hops = bounded_int(text.strip(" \t"), _MAX_FORWARDS_DIGITS)
+    if hops is None or hops > _MAX_FORWARDS_MAX:
+        raise ParseError("a Max-Forwards from 0 to 255", text)
+    return hops
+
+
+def parse_content_length(text: str) -> int:
+    """Parse a Content-Length in octets, below 10**10."""
+    length = bounded_int(text.strip(" \t"), _DIGITS_MAX)
+    if length is None:
+        raise ParseError("a Content-Length of at most 10 digits", text)
+    return length
+
+
+def parse_delta_seconds(text: str) -> int:
+    """Parse ``delta-seconds``; a number above 2**32 - 1 counts as that."""
+    seconds = bounded_int(text.strip(" \t"), _DIGITS_MAX)
+    return DELTA_SECONDS_MAX if seconds is None else min(seconds, DELTA_SECONDS_MAX)
+
+
+def parse_date(text: str) -> int:
+    """Parse a Date (RFC 3261 section 20.17: RFC 1123 form, GMT, case-sensitive) to seconds since 1970.
+
+    The name of the day is not compared with the date.
+    """
+    match = _DATE.fullmatch(text.strip(" \t"))
+    if match is None:
+        raise ParseError("a date such as 'Sat, 13 Nov 2010 23:29:00 GMT'", text)
+    day, month, year, hour, minute, second = match.groups()
+    try:
+        days = date(int(year), _MONTHS.index(month) + 1, int(day)).toordinal() - _EPOCH_DAYS
+    except ValueError:
+        raise ParseError("a day of the calendar", text) from None
+    return days * _DAY_S + int(hour) * 3600 + int(minute) * 60 + int(second)
+
+
+def format_date(unix_s: int) -> str:
+    """Return the value of a Date header for an instant in seconds since 1970; years 1 to 9999."""
+    days, second = divmod(unix_s, _DAY_S)
+    day = date.fromordinal(_EPOCH_DAYS + days)
+    minute, second = divmod(second, 60)
+    hour, minute = divmod(minute, 60)
+    return (
+        f"{_WEEKDAYS[day.weekday()]}, {day.day:02} {_MONTHS[day.month - 1]} {day.year:04}"
+        f" {hour:02}:{minute:02}:{second:02} GMT"
+    )
+
+
+# CSeq           =  "CSeq" HCOLON 1*DIGIT LWS Method
+_CSEQ: Final = re.compile(rf"{SWS}({DIGITS}){LWS}({TOKEN}){SWS}")
+INT31_DIGITS: Final = 10
+INT31_END: Final = 2**31
+
+_MAX_FORWARDS_DIGITS: Final = 3
+_MAX_FORWARDS_MAX: Final = 255
+# Enough for 2**32 - 1; more digits are an attack on int() or on a counter.
+_DIGITS_MAX: Final = 10
+
+# rfc1123-date   =  wkday "," SP date1 SP time SP "GMT"
+# date1          =  2DIGIT SP month SP 4DIGIT
+# time           =  2DIGIT ":" 2DIGIT ":" 2DIGIT        ; 00:00:00 - 23:59:59
+_WEEKDAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_DATE: Final = re.compile(
+    rf"(?:{'|'.join(_WEEKDAYS)}), ([0-9]{{2}}) ({'|'.join(_MONTHS)}) ([0-9]{{4}})"
+    r" ([01][0-9]|2[0-3]):([0-5][0-9]):([0-5][0-9]) GMT"
+)
+_EPOCH_DAYS: Final = date(1970, 1, 1).toordinal()
+_DAY_S: Final = 86_400
