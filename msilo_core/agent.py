@@ -50,7 +50,7 @@ class _Registration(msgspec.Struct):
 class UserAgent(Element):
     """A phone's SIP without a phone."""
 
-    allow = "MESSAGE, OPTIONS"
+    allow = ("MESSAGE", "OPTIONS")
 
     def __init__(
         self,
@@ -211,16 +211,14 @@ class UserAgent(Element):
         return [Answered(number, transaction.method, status, reason, response is not None)]
 
     def _receive_new(self, request: Request, key: str, flow: Flow, now: Moment) -> list[Action]:
-        if request.method == "CANCEL":
-            return self._answer(request, flow, 481)
-        transaction = self._begin(request, key, flow)
-        if request.method not in ("MESSAGE", "OPTIONS"):
-            return self._respond(transaction, request, flow, 405, now)
-        if self._closing and request.method == "MESSAGE":
+        if request.method == "OPTIONS":
+            return self._answer_options(request, flow)
+        transaction = self._servers.begin(key, request, flow, now)
+        if self._closing:
             # Whoever sends it may keep it for the next time that we are here.
             return self._respond(transaction, request, flow, 480, now)
         actions = self._respond(transaction, request, flow, 200, now)
-        if request.method == "MESSAGE" and self._is_news(request):
+        if self._is_news(request):
             actions.append(Arrived(request))
         return actions
 
@@ -247,7 +245,7 @@ class UserAgent(Element):
             registration.tag,
             registration.call_id,
             registration.cseq,
-            [("Contact", contact), ("Allow", self.allow)],
+            [("Contact", contact), ("Allow", ", ".join(self.allow))],
             b"",
             now,
             registration,

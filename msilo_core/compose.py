@@ -5,7 +5,7 @@ line of its own: whatever a value holds, the number of lines is what it should b
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from msilo_core.errors import LocalError, ParseError
@@ -81,7 +81,7 @@ def forward(
     *,
     request_uri: str,
     via: str,
-    max_forwards: int,
+    counts: Mapping[str, int],
     drop: Collection[str] = (),
     via_suffix: str = "",
     route: str = "",
@@ -94,7 +94,7 @@ def forward(
     Args:
         request_uri: the new Request-URI.
         via: value of the Via line that is put on top.
-        max_forwards: the new value of Max-Forwards, added if there was none.
+        counts: new values of headers that hold one number, as Max-Forwards; added if there were none.
         drop: keys of headers that are left out.
         via_suffix: parameters for the Via that was topmost, as in :func:`build_response`.
         route: value of a Route line that is put below our Via; empty adds none.
@@ -107,29 +107,27 @@ def forward(
     lines = [f"{request.method} {request_uri} SIP/2.0", f"Via: {via}"]
     if route:
         lines.append(f"Route: {route}")
-    topmost = f"Via: {_completed_via(request, via_suffix)}" if via_suffix else ""
-    hops = f"Max-Forwards: {max_forwards}"
+    replaced = {name.lower(): f"{name}: {count}" for name, count in counts.items()}
+    if via_suffix:
+        replaced["via"] = f"Via: {_completed_via(request, via_suffix)}"
     for key, line in request.raw_lines:
-        if key in drop:
-            continue
-        if key == "max-forwards":
-            lines.append(hops)
-        elif key == "via" and topmost:
-            lines.append(topmost)
-            topmost = ""
-        else:
-            lines.append(line)
-    if "max-forwards" not in request.head.first:
-        lines.append(hops)
+        if key not in drop:
+            lines.append(replaced.pop(key, line))
+    replaced.pop("via", None)
+    lines += replaced.values()
     if "content-length" not in request.head.first:
         lines.append(f"Content-Length: {len(request.body)}")
     return _encoded("\r\n".join(lines)) + HEAD_END + request.body
 
 
-def relay_response(response: Response) -> bytes:
-    """Return a response as a proxy passes it on (RFC 3261 section 16.7 step 9): without the topmost Via.
+def relay_response(response: Response, added: Sequence[str] = (), drop: Collection[str] = ()) -> bytes:
+    """Return a response as a proxy passes it on (RFC 3261 section 16.7): without the topmost Via.
 
     Everything but the line of that Via stays octet by octet.
+
+    Args:
+        added: header lines of other responses, folds included, to put behind its own.
+        drop: keys of headers that are left out.
 
     Raises:
         ParseError: there is no second Via, so the response is for us; or the topmost line is malformed.
@@ -140,8 +138,13 @@ def relay_response(response: Response) -> bytes:
         raise ParseError("a second Via", head.first.get("via", ""))
     lines = head.lines
     topmost = head.keys.index("via")
-    lines[topmost : topmost + 1] = [f"Via: {rest}"] if rest else []
-    return encode_head("\r\n".join([head.start_line, *lines])) + HEAD_END + response.body
+    lines[topmost] = f"Via: {rest}"
+    kept = [
+        line
+        for at, (key, line) in enumerate(zip(head.keys, lines, strict=True))
+        if key not in drop and (rest or at != topmost)
+    ]
+    return encode_head("\r\n".join([head.start_line, *kept, *added])) + HEAD_END + response.body
 
 
 _COPIED: Final = (("From", "from"), ("To", "to"), ("Call-ID", "call-id"), ("CSeq", "cseq"))

@@ -37,6 +37,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         domains: host parts whose users are ours, lower case; empty: any, which only suits trusted senders.
+        foreign: what a MESSAGE for any other domain gets: the status 404 or 403, or the SIP URI of a proxy that it goes
+            on to, with an IP address for a host.
         trusted: networks in CIDR form whose requests are served; others get 403. Loopback by default.
         node: name of this server in leases; must be unique among those that share a store and differ after a restart.
         expires_default_s: lifetime of a binding that asks for none (RFC 3261 section 10.2.1.1: one hour).
@@ -44,6 +46,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         expires_max_s: longer ones are shortened to this.
         relay_ms: how long a live MESSAGE may wait for the phone's final answer before it is stored. Well below Timer F
             of the sender (32 s), so that the 202 still finds its transaction (RFC 4321 section 1.2).
+        fork_ms: how long contacts of a higher q have a message to themselves before those of the next q are tried too;
+            a phone that refuses does not keep them waiting. Two retransmissions, and a third of `relay_ms`.
         lease_ms: how long a node may hold messages that it delivers, more than one transaction (64*T1 = 32 s); it is
             renewed as long as the delivery goes on. What a node held that died waits for so long.
         t1_ms: RFC 3261 section 17.1.1.1, estimate of the round trip.
@@ -53,12 +57,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     domains: frozenset[str] = frozenset()
+    foreign: str = "404"
     trusted: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
     node: str = "msilo"
     expires_default_s: int = 3600
     expires_min_s: int = 60
     expires_max_s: int = 86_400
     relay_ms: int = 6_000
+    fork_ms: int = 2_000
     lease_ms: int = 40_000
     t1_ms: int = 500
     t2_ms: int = 4_000

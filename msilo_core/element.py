@@ -6,9 +6,11 @@ relay and silo on top of it, the user agent a phone's few words.
 
 import random
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar, Final
 
 from msilo_core.actions import Action, CloseFlow, Dropped, Send
+from msilo_core.admission import SUPPORTED, inspect
 from msilo_core.clock import Deadlines, Moment
 from msilo_core.compose import build_response
 from msilo_core.config import Config
@@ -28,9 +30,11 @@ REASONS: Final[dict[int, str]] = {
     200: "OK",
     202: "Accepted",
     400: "Bad Request",
+    401: "Unauthorized",
     403: "Forbidden",
     404: "Not Found",
     405: "Method Not Allowed",
+    407: "Proxy Authentication Required",
     408: "Request Timeout",
     413: "Request Entity Too Large",
     414: "Request-URI Too Long",
@@ -39,16 +43,18 @@ REASONS: Final[dict[int, str]] = {
     420: "Bad Extension",
     423: "Interval Too Brief",
     430: "Flow Failed",
+    440: "Max-Breadth Exceeded",
     480: "Temporarily Unavailable",
     481: "Call/Transaction Does Not Exist",
     482: "Loop Detected",
     483: "Too Many Hops",
     500: "Server Internal Error",
+    501: "Not Implemented",
     503: "Service Unavailable",
     505: "Version Not Supported",
     513: "Message Too Large",
 }
-"""Reason phrases of RFC 3261 section 21 and, for 202, RFC 3428 section 5."""
+"""Reason phrases of RFC 3261 section 21; for 202, RFC 3428 section 5; 430, RFC 5626; 440, RFC 5393."""
 
 
 class _Stream:
@@ -64,8 +70,11 @@ class _Stream:
 class Element(ABC):
     """A SIP element without I/O; what it makes of a new request is for a subclass to say."""
 
-    allow: ClassVar[str]
-    """Value of the Allow header: the methods that are answered with something else than 405."""
+    allow: ClassVar[tuple[str, ...]]
+    """Methods that are answered with something else than 405 or 501."""
+
+    proxied: ClassVar[tuple[str, ...]] = ()
+    """Those of them that may go on to another element."""
 
     def __init__(self, config: Config, limits: Limits | None, entropy: random.Random | None, now: Moment) -> None:
         self.statistics = Statistics()
@@ -136,8 +145,8 @@ class Element(ABC):
     def handle_timeout(self, now: Moment) -> list[Action]:
         """Do what is due; called early, nothing."""
         now = self._told(now)
-        self._servers.handle_timeout(now)
-        actions = self._clients.handle_timeout(now)
+        actions = self._servers.handle_timeout(now)
+        actions += self._clients.handle_timeout(now)
         for flow in self._stream_deadlines.pop_due(now.mono_ms):
             actions += self._cut(flow, "a message took too long", now)
         return actions
@@ -150,10 +159,7 @@ class Element(ABC):
 
     @abstractmethod
     def _receive_new(self, request: Request, key: str, flow: Flow, now: Moment) -> list[Action]:
-        """A request came that is neither a repeat nor an ACK; `key` is for a transaction, if it is to have one."""
-
-    def _begin(self, request: Request, key: str, flow: Flow) -> ServerTransaction:
-        return self._servers.begin(key, request, reply_flow(request.via, flow))
+        """A request came that is new and of an allowed method; `key` is for a transaction, if it is to have one."""
 
     def _respond(
         self,
@@ -163,16 +169,25 @@ class Element(ABC):
         status: int,
         now: Moment,
         reason: str = "",
-        headers: list[tuple[str, str]] | None = None,
+        headers: Sequence[tuple[str, str]] = (),
     ) -> list[Action]:
         response = self._response(request, flow, status, reason, headers)
         return self._servers.respond(transaction, status, response, now)
 
-    def _answer(self, request: Request, flow: Flow, status: int, reason: str = "") -> list[Action]:
-        """Answer without a transaction: a repeat is answered anew."""
+    def _answer(
+        self, request: Request, flow: Flow, status: int, reason: str = "", headers: Sequence[tuple[str, str]] = ()
+    ) -> list[Action]:
+        """Answer without a transaction (RFC 3261 section 8.2.7): a repeat is answered anew."""
         # "... the same tag MUST be used for all responses to that request" (RFC 3261 section 8.2.6.2).
         tag = self._entropy.stable_tag(server_key(request))
-        return [Send(reply_flow(request.via, flow), self._response(request, flow, status, reason, to_tag=tag))]
+        response = self._response(request, flow, status, reason, headers, to_tag=tag)
+        return [Send(reply_flow(request.via, flow), response)]
+
+    def _answer_options(self, request: Request, flow: Flow) -> list[Action]:
+        """Say what we can do (RFC 3261 section 11.2); a body is kept as it is, whatever its type and language."""
+        headers = [("Accept", "*/*"), ("Accept-Encoding", "*"), ("Accept-Language", "*")]
+        headers.append(("Supported", ", ".join(SUPPORTED)))
+        return self._answer(request, flow, 200, "", headers)
 
     def _response(
         self,
@@ -180,14 +195,13 @@ class Element(ABC):
         flow: Flow,
         status: int,
         reason: str = "",
-        headers: list[tuple[str, str]] | None = None,
+        headers: Sequence[tuple[str, str]] = (),
         to_tag: str = "",
     ) -> bytes:
-        headers = headers if headers is not None else []
         if status == 503:
             headers = [*headers, ("Retry-After", str(self._limits.retry_after_s))]
-        elif status == 405 or request.method == "OPTIONS":
-            headers = [*headers, ("Allow", self.allow)]
+        elif status in (405, 501) or request.method == "OPTIONS":
+            headers = [*headers, ("Allow", ", ".join(self.allow))]
         return build_response(
             request,
             status,
@@ -250,7 +264,19 @@ class Element(ABC):
         known = self._servers.find(key)
         if known is not None:
             return self._servers.repeat(known, now)
+        if request.method == "CANCEL":
+            return self._cancel(request, key, flow)
+        refusal = inspect(request, self.allow, self.proxied)
+        if refusal is not None:
+            return self._answer(request, flow, refusal.status, refusal.reason, refusal.headers)
         return self._receive_new(request, key, flow, now)
+
+    def _cancel(self, request: Request, key: str, flow: Flow) -> list[Action]:
+        # Section 9.2: the transaction it means has the same branch and sent-by. "If the original request was not an
+        # INVITE ... the CANCEL request has no effect on the processing of transactions".
+        prefix = key.removesuffix("CANCEL")
+        known = any(self._servers.find(prefix + method) for method in self.allow)
+        return self._answer(request, flow, 200 if known else 481)
 
     # -- Streams -------------------------------------------------------------------------------------------------------
 

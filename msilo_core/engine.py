@@ -24,21 +24,27 @@ from msilo_core.actions import (
     Store,
     Stored,
 )
+from msilo_core.admission import refuse_extensions
 from msilo_core.clock import Deadlines, Moment
 from msilo_core.compose import relay_response
 from msilo_core.config import Config
 from msilo_core.desk import Desk
 from msilo_core.element import Element, earliest
-from msilo_core.errors import LocalError, PeerError
+from msilo_core.errors import LocalError, PeerError, Unsupported
+from msilo_core.fields import parse_name_addr, split_list
 from msilo_core.flow import Flow
+from msilo_core.grammar import normalise_host
+from msilo_core.identity import hidden_headers
 from msilo_core.limits import Limits
 from msilo_core.message import Request, Response
+from msilo_core.outbound import Outbound, Proxy, parse_foreign
 from msilo_core.registrar import register_of, response_headers
+from msilo_core.relay import Relay
 from msilo_core.route import Call, Route, ServerRoute
 from msilo_core.rows import AlreadyExpired, row_of
 from msilo_core.silo import Silo
 from msilo_core.transactions import ServerTransaction
-from msilo_core.uri import Aor, parse_aor, parse_uri
+from msilo_core.uri import Aor, SipUri, parse_aor
 
 __all__ = ["Engine"]
 
@@ -56,10 +62,20 @@ class Overloaded(PeerError):
         super().__init__("too many requests under way")
 
 
+class Merged(PeerError):
+    """The same request is being carried out already."""
+
+    status_hint = 482
+
+    def __init__(self) -> None:
+        super().__init__("merged request")
+
+
 class Engine(Element):
     """A SIP registrar, MESSAGE relay and silo without I/O."""
 
-    allow = "MESSAGE, REGISTER, OPTIONS, CANCEL, ACK"
+    allow = ("MESSAGE", "REGISTER", "OPTIONS", "CANCEL", "ACK")
+    proxied = ("MESSAGE",)
 
     def __init__(
         self,
@@ -80,7 +96,7 @@ class Engine(Element):
             route: what becomes of a request; :class:`ServerRoute` if None.
 
         Raises:
-            LocalError: a network in `config.trusted` is not one.
+            LocalError: a network in `config.trusted` is not one, or `config.foreign` cannot be understood.
         """
         super().__init__(config, limits, entropy, now)
         self._route: Route = route if route is not None else ServerRoute()
@@ -88,14 +104,21 @@ class Engine(Element):
         self._trust: dict[str, bool] = {}
         self._desk = Desk(self._limits)
         self._cleaner: Deadlines[None] = Deadlines()
+        self._relay = Relay(self._clients, self._entropy, self._is_trusted)
+        foreign = parse_foreign(config.foreign)
+        self._foreign: int | Outbound = (
+            Outbound(foreign, self._relay, self._pass_back, self._fail_call) if isinstance(foreign, Proxy) else foreign
+        )
         self._silo = Silo(
             config,
             self._limits,
             self._desk,
             self._clients,
             self._entropy,
+            self._relay,
             self.statistics,
             is_open=self._streams.__contains__,
+            is_trusted=self._is_trusted,
             pass_on=self.call_pass_on,
             fail_call=self._fail_call,
             refuse=self.call_reply,
@@ -172,31 +195,62 @@ class Engine(Element):
     # -- Messages ------------------------------------------------------------------------------------------------------
 
     def _receive_new(self, request: Request, key: str, flow: Flow, now: Moment) -> list[Action]:
-        method = request.method
-        if not self._is_trusted(flow.remote[0]):
+        if not self._is_trusted(flow):
             return self._answer(request, flow, 403, "Not a Trusted Peer")
         if self._closing or self._servers.is_full or self._desk.is_full:
             return self._answer(request, flow, 503)
-        if method == "CANCEL":
-            return self._cancel(request, flow, key)
-        transaction = self._begin(request, key, flow)
-        if method not in ("MESSAGE", "REGISTER", "OPTIONS"):
-            return self._respond(transaction, request, flow, 405, now)
-        if request.max_forwards == 0 and method == "MESSAGE":
-            return self._respond(transaction, request, flow, 483, now)
-        if method == "OPTIONS":
-            return self._respond(transaction, request, flow, 200, now)
+        if request.method == "OPTIONS":
+            return self._answer_options(request, flow)
+        if request.method == "MESSAGE" and self._relay.is_looped(request):
+            return self._answer(request, flow, 482)
+        transaction = self._servers.begin(key, request, flow, now)
         return self._route_request(request, transaction, flow, now)
 
     def _route_request(self, request: Request, transaction: ServerTransaction, flow: Flow, now: Moment) -> list[Action]:
-        owner = _owner_of(request)
-        is_local = owner is not None and self._serves(owner)
-        call = Call(self, transaction, request, flow, owner, is_local, now)
+        try:
+            request_uri, route = self._preprocessed(request, flow)
+        except PeerError as error:
+            return self._respond(transaction, request, flow, error.status_hint, now)
+        owner = self._owner_of(request, request_uri, flow)
+        is_local = owner is not None and self._serves(owner.domain)
+        call = Call(
+            self, transaction, request, flow, str(request_uri), route, owner, is_local, self._is_trusted(flow), now
+        )
         if owner is None or not is_local or request.method != "MESSAGE" or not self._route.uses_location:
             return self._run(call, now)
         registrations = self._silo.expect(owner)
         token = self._desk.issue(partial(self._located, call, registrations), _ignore, now)
         return [LookUp(token, owner, now.unix_s)]
+
+    def _preprocessed(self, request: Request, flow: Flow) -> tuple[SipUri, list[str]]:
+        """Return Request-URI and Route without what led here (RFC 3261 section 16.4).
+
+        Raises:
+            ParseError: a value of Route is not the address of a SIP URI.
+        """
+        uri = request.uri
+        if "route" not in request.head.first:
+            return uri, []
+        route = [(text, parse_name_addr(text).uri) for text in split_list(",".join(request.get_all("route")))]
+        if route and uri.user is None and uri.param("lr") is not None and self._is_us(uri, flow):
+            # We are the Request-URI of a strict router before us, which put the real one behind the others.
+            uri = route.pop()[1]
+        while route and self._is_us(route[0][1], flow):
+            del route[0]
+        return uri, [text for text, _ in route]
+
+    def _owner_of(self, request: Request, request_uri: SipUri, flow: Flow) -> Aor | None:
+        """Say whose request it is; see :class:`Call`."""
+        try:
+            if request.method != "REGISTER":
+                if request_uri.user is not None:
+                    return request_uri.aor(self._limits)
+                if not self._is_us(request_uri, flow):
+                    return None
+            return request.to.uri.aor(self._limits)
+        except PeerError:
+            # Not a name that anybody is known by, or To is no SIP URI at all: it may hold any.
+            return None
 
     def _located(self, call: Call, registrations: int, completion: Completion, now: Moment) -> list[Action]:
         assert call.owner is not None
@@ -223,16 +277,30 @@ class Engine(Element):
             actions += self.call_reply(call, status, call.reason, now)
         return actions
 
+    def _pass_back(self, call: Call, _status: int, response: Response | None, now: Moment) -> list[Action]:
+        assert response is not None, "a status made here is no success"
+        return self.call_pass_on(call, response, now)
+
     # -- What a route may ask for (CallHandler) ------------------------------------------------------------------------
 
     def call_reply(self, call: Call, status: int, reason: str, now: Moment) -> list[Action]:
         """Answer with a response of our own."""
-        return self._respond(call.transaction, call.request, call.flow, status, now, reason)
+        refusal = refuse_extensions(call.request, "require", "proxy-require") if status == 420 else None
+        headers = () if refusal is None else refusal.headers
+        return self._respond(call.transaction, call.request, call.flow, status, now, reason, headers)
 
     def call_pass_on(self, call: Call, response: Response, now: Moment) -> list[Action]:
-        """Answer with a phone's response, our Via taken off (RFC 3261 section 16.7 step 3)."""
+        """Answer with a phone's response, our Via taken off, and the challenges of all (RFC 3261 section 16.7)."""
+        if response.status == 503:
+            # Section 16.7 step 6: of the phone, not of us; "the proxy SHOULD generate a 500".
+            return self.call_reply(call, 500, "", now)
+        fork = call.fork
+        assert fork is not None, "it came from a target of one"
+        challenges = fork.challenges_beside(response) if response.status in (401, 407) else []
+        is_believed = fork.answered_by is not None and self._is_trusted(fork.answered_by)
+        hidden = hidden_headers(response, is_believed, call.is_trusted)
         try:
-            passed_on = relay_response(response)
+            passed_on = relay_response(response, challenges, hidden)
         except PeerError:
             # The phone lost the Via of the sender, who is to be told all the same.
             return self.call_reply(call, response.status, response.reason, now)
@@ -250,12 +318,24 @@ class Engine(Element):
             raise LocalError("relay is for a MESSAGE whose owner was located")
         return self._silo.relay(call, now)
 
+    def call_forward(self, call: Call, now: Moment) -> list[Action]:
+        """Send to the proxy for other domains, or refuse."""
+        foreign = self._foreign
+        if isinstance(foreign, int) or call.method != "MESSAGE":
+            status = foreign if isinstance(foreign, int) else 404
+            return self.call_reply(call, status, "Domain Not Served", now)
+        try:
+            return foreign.forward(call, now)
+        except PeerError as error:
+            return self.call_reply(call, error.status_hint, "", now)
+
     def call_save(self, call: Call, now: Moment) -> list[Action]:
         """Carry out a REGISTER."""
         if call.method != "REGISTER" or call.owner is None:
             raise LocalError("save is for a REGISTER")
         try:
             change = register_of(call.request, call.flow, self._config, now)
+            self._require_first(call, call.owner)
         except PeerError as error:
             extra = [("Min-Expires", str(self._config.expires_min_s))] if error.status_hint == 423 else []
             return self._respond(call.transaction, call.request, call.flow, error.status_hint, now, headers=extra)
@@ -273,14 +353,33 @@ class Engine(Element):
             raise LocalError("m_store is for a MESSAGE")
         if self._desk.is_full:
             raise Overloaded
+        request = call.request
+        if refuse_extensions(request, "require") is not None:
+            # Whoever answers a request itself must understand all that it requires; a phone might have.
+            raise Unsupported(request.get("require") or "", 420)
         # One that a phone may have seen live: its 482 will mean that it has it.
         attempts = 0 if call.fork is None else 1
-        message = row_of(call.request, owner, src_addr, dst_addr, attempts, self._config.silo, call.arrived)
+        hidden = hidden_headers(request, call.is_trusted, is_trusted_target=True)
+        message = row_of(request, owner, src_addr, dst_addr, attempts, hidden, self._config.silo, call.arrived)
         if message.exp_time_s <= now.unix_s:
             raise AlreadyExpired("it expired on the way")
+        self._require_first(call, owner)
         self._silo.storing(owner)
         handler = partial(self._stored, call, owner)
         return [Store(self._desk.issue(handler, partial(self._stored_late, call, owner), now), message)]
+
+    def _require_first(self, call: Call, owner: Aor) -> None:
+        """Refuse a request that is answered here and came before, by another way (RFC 3261 section 8.2.2.2).
+
+        A proxy "MUST NOT treat merged requests as an error condition" (section 16.3): one that goes on to phones is not
+        held up. And each owner is a recipient of its own: a list of two in one mailbox server is no merge.
+        """
+        request = call.request
+        if request.to.tag:
+            return
+        identity = f"{owner}|{request.method}|{request.cseq.number}|{request.from_.tag}|{request.call_id}"
+        if not self._servers.claim(call.transaction, identity):
+            raise Merged
 
     # -- Completions ---------------------------------------------------------------------------------------------------
 
@@ -334,15 +433,10 @@ class Engine(Element):
         self.statistics.storage_failures += 1
         return self._respond(call.transaction, call.request, call.flow, 503, now)
 
-    def _cancel(self, request: Request, flow: Flow, key: str) -> list[Action]:
-        # Section 9.2: the transaction it means has the same branch and sent-by. A non-INVITE request is not affected.
-        prefix = key.removesuffix("CANCEL")
-        known = any(self._servers.find(prefix + method) for method in ("MESSAGE", "REGISTER", "OPTIONS"))
-        return self._answer(request, flow, 200 if known else 481)
-
     # -- Policy --------------------------------------------------------------------------------------------------------
 
-    def _is_trusted(self, host: str) -> bool:
+    def _is_trusted(self, flow: Flow) -> bool:
+        host = flow.remote[0]
         known = self._trust.get(host)
         if known is None:
             if len(self._trust) >= _TRUST_CACHE_MAX:
@@ -350,8 +444,13 @@ class Engine(Element):
             known = self._trust[host] = _in_networks(host, self._trusted)
         return known
 
-    def _serves(self, owner: Aor) -> bool:
-        return not self._config.domains or owner.domain in self._config.domains
+    def _serves(self, domain: str) -> bool:
+        return not self._config.domains or domain in self._config.domains
+
+    def _is_us(self, uri: SipUri, flow: Flow) -> bool:
+        """Say whether a URI without a user means this server: by the name of a domain, or by the socket of `flow`."""
+        host = normalise_host(uri.host)
+        return self._serves(host) or (host.strip("[]"), uri.port or 5060) == flow.local
 
     # -- The cleaner ---------------------------------------------------------------------------------------------------
 
@@ -373,18 +472,6 @@ class Engine(Element):
         self.statistics.expired_messages += completion.messages
         # A store deletes so many at a time that nobody waits for it long; there may be more.
         return [self._expire(now)] if completion.messages and not self._closing else []
-
-
-def _owner_of(request: Request) -> Aor | None:
-    """Say whose request it is; see :class:`Call`."""
-    texts = (request.to.uri_text,) if request.method == "REGISTER" else (request.request_uri, request.to.uri_text)
-    for text in texts:
-        try:
-            return parse_uri(text).aor()
-        except PeerError:
-            # Without a user part, or not a SIP URI at all: To may hold any.
-            continue
-    return None
 
 
 def _networks(texts: tuple[str, ...]) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:

@@ -18,6 +18,7 @@ from msilo_core.fields import (
     parse_content_length,
     parse_cseq,
     parse_delta_seconds,
+    parse_max_breadth,
     parse_max_forwards,
     parse_name_addr,
     parse_via,
@@ -113,6 +114,12 @@ class Headers(msgspec.Struct, kw_only=True, eq=False, gc=False):
         """Max-Forwards, 0 to 255, or None."""
         value = self.head.first.get("max-forwards")
         return None if value is None else parse_max_forwards(value)
+
+    @property
+    def max_breadth(self) -> int | None:
+        """Max-Breadth, 1 or more, or None (RFC 5393 section 5.3.1)."""
+        value = self.head.first.get("max-breadth")
+        return None if value is None else parse_max_breadth(value)
 
     @property
     def expires_s(self) -> int | None:

@@ -48,9 +48,17 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     server_transactions_max: int = 20_000
     """Requests under way at once. Past it a new request is answered 503 without a transaction."""
 
+    server_transactions_bytes_max: int = 268_435_456
+    """Octets of the requests under way at once, which are kept whole; past it as past `server_transactions_max`. Four
+    thousand of the longest."""
+
     finished_transactions_max: int = 50_000
     """Answered requests remembered for repeats: some 600 octets each. Past it the oldest are forgotten, and
     the store's unique key still tells a repeated MESSAGE."""
+
+    finished_transactions_bytes_max: int = 67_108_864
+    """Octets of the answers kept for repeats; past it as past `finished_transactions_max`. A usual one has 400, and
+    then it is the number that counts; one whose request came with kilobytes of Via headers repeats those."""
 
     client_transactions_max: int = 20_000
     """Requests of ours under way at once; past it a live message is stored, and a delivery waits."""

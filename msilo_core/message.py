@@ -18,7 +18,14 @@ from msilo_core.errors import (
     UriTooLong,
     ValueTooLong,
 )
-from msilo_core.fields import parse_call_id, parse_content_length, parse_cseq, parse_max_forwards, parse_name_addr
+from msilo_core.fields import (
+    parse_call_id,
+    parse_content_length,
+    parse_cseq,
+    parse_max_breadth,
+    parse_max_forwards,
+    parse_name_addr,
+)
 from msilo_core.grammar import is_token
 from msilo_core.head import HEAD_END, Head, encode_head, split_head
 from msilo_core.headers import Headers, topmost_via
@@ -100,6 +107,8 @@ class SipMessage(Headers, kw_only=True, eq=False, gc=False):
             raise ParseError(f"a {missing.args[0]} header") from None
         if "max-forwards" in first:
             parse_max_forwards(first["max-forwards"])
+        if "max-breadth" in first:
+            parse_max_breadth(first["max-breadth"])
         if "content-length" in first:
             parse_content_length(first["content-length"])
         if len(call_id) > limits.call_id_bytes_max:
@@ -261,6 +270,7 @@ _SINGLE: Final = (
     "to",
     "call-id",
     "cseq",
+    "max-breadth",
     "max-forwards",
     "content-length",
     "content-type",

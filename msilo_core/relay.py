@@ -1,253 +1,122 @@
-"""A MESSAGE on its way to the contacts of its owner: where each contact is reached, and which answer counts.
+"""A live MESSAGE on its way to somebody else: what it looks like when it goes on, and whether it has come back.
 
-RFC 3261 section 16.6 (forwarding), 16.7 (choosing the response). A live request and a stored message go the same way;
-they differ in the octets, which the caller makes for each target.
+RFC 3261 section 16.6 and RFC 5393. Where it goes is for :mod:`msilo_core.targets`, which answer counts for
+:mod:`msilo_core.fork`.
 """
 
-import re
-from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+import hashlib
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final, TypeVar
 
-import msgspec
-
-from msilo_core.actions import Action, Binding
-from msilo_core.clock import Moment
 from msilo_core.compose import forward
 from msilo_core.entropy import Entropy
 from msilo_core.errors import PeerError
-from msilo_core.fields import parse_name_addr, split_list
+from msilo_core.fields import parse_via, split_list
 from msilo_core.flow import Flow
-from msilo_core.message import Request, Response
-from msilo_core.transactions import TIMED_OUT, TRANSPORT_FAILED, ClientTransaction, ClientTransactions
-from msilo_core.transport import via_value
-from msilo_core.uri import Aor, SipUri, parse_uri
+from msilo_core.fork import MAX_BREADTH, Fork, ForkUser
+from msilo_core.identity import hidden_headers
+from msilo_core.message import Request
+from msilo_core.route import Call
+from msilo_core.targets import Target
+from msilo_core.transactions import ClientTransactions
+from msilo_core.transport import seen_at, sent_by
 
-__all__ = [
-    "DATAGRAM_BYTES_MAX",
-    "Fork",
-    "ForkUser",
-    "Target",
-    "best_first",
-    "capable",
-    "serialise_live",
-    "target_of",
-]
+__all__ = ["MAX_FORWARDS", "Relay", "loop_mark"]
 
-DATAGRAM_BYTES_MAX = 65_507
-"""Most octets in a UDP datagram over IPv4: 65,535 less 20 of IP header and 8 of UDP header."""
+S = TypeVar("S")
 
-MAX_FORWARDS = 70
-"""Where a request has no Max-Forwards: "the element ... SHOULD [use] 70" (RFC 3261 section 16.6 step 3)."""
-
-_IPV4 = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
+MAX_FORWARDS: Final = 70
+"""For a request without Max-Forwards: "the proxy MUST add one with a field value, which SHOULD be 70" (RFC 3261 section
+16.6 step 3)."""
 
 
-class Target(msgspec.Struct, frozen=True, gc=False):
-    """One contact and how it is reached.
+class Relay:
+    """Sends live requests on.
 
-    Attributes:
-        contact: its URI as registered, the key of the window (RFC 3428 section 8).
-        request_uri: the same without the headers that a URI may carry, which a Request-URI may not (RFC 3261 section
-            19.1.1).
-        flow: the next hop.
-        route: value of the Route header to add (the Path of the binding, RFC 3327), or empty.
+    Args:
+        clients: where the transactions live.
+        entropy: for branches.
+        is_trusted: whether a flow leads to a trusted peer.
     """
 
-    contact: str
-    request_uri: str
-    flow: Flow
-    route: str = ""
+    def __init__(self, clients: ClientTransactions, entropy: Entropy, is_trusted: Callable[[Flow], bool]) -> None:
+        self._clients = clients
+        self._entropy = entropy
+        self._is_trusted = is_trusted
+        # What we called ourselves in Via headers, in lower case.
+        self._sent_bys: set[str] = set()
 
-
-def capable(bindings: Iterable[Binding], now: Moment) -> list[Binding]:
-    """Return those that are alive and take MESSAGE: an empty `methods` takes everything."""
-    return [
-        binding
-        for binding in bindings
-        if binding.expires_s > now.unix_s
-        and (not binding.methods or "MESSAGE" in re.split(r"[\s,]+", binding.methods.upper()))
-    ]
-
-
-def target_of(binding: Binding, is_ours: Callable[[Binding], bool]) -> Target | None:
-    """Say how a binding is reached, or None if it is not, or cannot be understood.
-
-    The stream that the REGISTER came by, where it is ours and open: nothing else leads through a NAT. Else the address
-    in the Contact, or with a Path in its first element, where it is the one that the REGISTER came from. Else, on UDP,
-    the address that it came from: a Contact may name a private address, a host name, or somebody else, and mail goes
-    to its owner's device only. Not so for a stream that is closed: its port may be anybody's by now.
-    """
-    try:
-        contact = parse_uri(binding.contact)
-        next_hop = parse_name_addr(split_list(binding.path)[0]).uri if binding.path else contact
-    except PeerError:
-        # Checked at the REGISTER, perhaps by another release.
-        return None
-    flow = _flow_to(next_hop, binding, is_ours)
-    if flow is None:
-        return None
-    return Target(binding.contact, binding.contact.removesuffix(contact.headers), flow, binding.path)
-
-
-def serialise_live(request: Request, via_suffix: str, target: Target, via: str) -> bytes:
-    """Return a request as it is passed on to a contact (RFC 3261 section 16.6); it must allow another hop.
-
-    `via_suffix` completes the Via that was topmost (section 18.2.1), so that the answer finds back through it.
-    """
-    hops = request.max_forwards
-    return forward(
-        request,
-        request_uri=target.request_uri,
-        via=via,
-        max_forwards=(MAX_FORWARDS if hops is None else hops) - 1,
-        via_suffix=via_suffix,
-        route=target.route,
-        drop=("route", "record-route"),
-    )
-
-
-def best_first(status: int) -> int:
-    """Rank the failures of a live message: the lowest is the one to pass on (RFC 3261 section 16.7 step 6).
-
-    A 6xx wins, else the lowest class; a time-out or a 503 says least about the request.
-    """
-    if status >= 600:
-        return 0
-    return 9 if status in (TIMED_OUT, TRANSPORT_FAILED) else status // 100
-
-
-class ForkUser(Protocol):
-    """Who wants to know what became of a fork."""
-
-    def fork_decided(self, fork: "Fork", status: int, response: Response | None, now: Moment) -> list[Action]:
-        """The first 2xx, or the best failure once no target is left; told once.
-
-        `response` is None for a status made here: 408 time-out, 503 transport error, 513 too long for a datagram.
-        """
-        ...
-
-    def branch_ended(self, fork: "Fork", contact: str, status: int, now: Moment) -> list[Action]:
-        """One target gave its final `status`; told for each, after :meth:`fork_decided` if that came of it."""
-        ...
-
-
-class Fork:
-    """The response context of one MESSAGE sent to several targets in parallel (RFC 3261 section 16).
-
-    Where all fail, the status that `rank` puts lowest is the one that counts, the first of several.
-
-    Attributes:
-        owner: whose contacts they are.
-        contacts: their URIs.
-        row: the row that the message was stored in after the fork was decided, by owner and number, or None; for the
-            user.
-        taken: a target took it; for the user.
-    """
-
-    __slots__ = ("_best", "_decided", "_pending", "_rank", "_user", "contacts", "owner", "row", "taken")
-
-    def __init__(self, user: ForkUser, owner: Aor, contacts: frozenset[str], rank: Callable[[int], int]) -> None:
-        self.owner = owner
-        self.contacts = contacts
-        self.row: tuple[Aor, int] | None = None
-        self.taken = False
-        self._user = user
-        self._rank = rank
-        self._pending: dict[str, str] = {}
-        self._best: tuple[int, Response | None] | None = None
-        self._decided = False
-
-    def begin(
-        self,
-        targets: Sequence[Target],
-        serialise: Callable[[Target, str], bytes],
-        clients: ClientTransactions,
-        entropy: Entropy,
-        now: Moment,
-    ) -> list[Action]:
-        """Send to all of `targets`.
+    def fork(self, user: ForkUser[S], subject: S, call: Call, targets: Sequence[Target]) -> Fork[S]:
+        """Return a fork of a live MESSAGE that has sent nothing yet.
 
         Args:
-            targets: at least one.
-            serialise: makes the octets for a target and the value of our Via.
-            clients: where the transactions live.
-            entropy: for branches.
-            now: the present.
+            user: is told what becomes of it.
+            subject: for the user.
+            call: the request, which must allow another hop.
+            targets: at least one, by descending q.
         """
-        sends: list[tuple[str, Target, bytes]] = []
-        ended: list[tuple[str, int]] = []
-        for target in targets:
-            branch = entropy.branch()
-            data = serialise(target, via_value(target.flow, branch))
-            if len(data) > DATAGRAM_BYTES_MAX and not target.flow.is_stream:
-                ended.append((target.contact, 513))
-            elif clients.is_full:
-                ended.append((target.contact, TRANSPORT_FAILED))
-            else:
-                sends.append((branch, target, data))
-                self._pending[branch] = target.contact
-        actions: list[Action] = []
-        for branch, target, data in sends:
-            actions += clients.begin(branch, "MESSAGE", target.flow, data, self, now)
-        # All are weighed before the first of them may decide.
-        for _, status in ended:
-            self._weigh(status, None)
-        for contact, status in ended:
-            actions += self._end(contact, status, None, now)
-        return actions
+        request = call.request
+        self._sent_bys.update(sent_by(target.flow) for target in targets)
+        # Completes the Via that was topmost (section 18.2.1), so that the answer finds back through it.
+        via_suffix = seen_at(request.via, call.flow)
+        max_breadth = request.max_breadth
+        return Fork(
+            user,
+            subject,
+            targets,
+            partial(self._serialise, call, via_suffix),
+            self._clients,
+            self._entropy,
+            max_breadth=MAX_BREADTH if max_breadth is None else min(max_breadth, MAX_BREADTH),
+            mark=loop_mark(request),
+        )
 
-    def answered(
-        self, transaction: ClientTransaction, status: int, response: Response | None, now: Moment
-    ) -> list[Action]:
-        """A branch was answered (:class:`msilo_core.transactions.ClientUser`)."""
-        if status < 200:
-            return []
-        return self._end(self._pending.pop(transaction.branch), status, response, now)
+    def is_looped(self, request: Request) -> bool:
+        """Say whether a request went through here before, routed as it would be now (RFC 5393 section 4.2.2)."""
+        text = request.head.text
+        if not any(sent_by in text for sent_by in self._sent_bys):
+            return False
+        mark = f".{loop_mark(request)}"
+        for value in request.get_all("via"):
+            for element in split_list(value):
+                try:
+                    via = parse_via(element)
+                except PeerError:
+                    # Another element's, below the topmost: none of our business.
+                    continue
+                if via.branch.endswith(mark) and via.sent_by in self._sent_bys:
+                    return True
+        return False
 
-    def give_up(self, now: Moment) -> list[Action]:
-        """Wait no longer: decide by what there is. The branches go on and are told to the user as they end."""
-        return self._decide(*(self._best or (TIMED_OUT, None)), now)
-
-    def abandon(self) -> None:
-        """Let the user not be told of a decision any more, only of branches that end."""
-        self._decided = True
-
-    def _end(self, contact: str, status: int, response: Response | None, now: Moment) -> list[Action]:
-        actions: list[Action] = []
-        if status < 300:
-            actions += self._decide(status, response, now)
-        else:
-            best = self._weigh(status, response)
-            if not self._pending:
-                actions += self._decide(*best, now)
-        actions += self._user.branch_ended(self, contact, status, now)
-        return actions
-
-    def _weigh(self, status: int, response: Response | None) -> tuple[int, Response | None]:
-        if self._best is None or self._rank(status) < self._rank(self._best[0]):
-            self._best = (status, response)
-        return self._best
-
-    def _decide(self, status: int, response: Response | None, now: Moment) -> list[Action]:
-        if self._decided:
-            return []
-        self._decided = True
-        return self._user.fork_decided(self, status, response, now)
+    def _serialise(self, call: Call, via_suffix: str, target: Target, via: str, max_breadth: int) -> bytes:
+        request = call.request
+        hops = request.max_forwards
+        return forward(
+            request,
+            request_uri=target.request_uri,
+            via=via,
+            counts={"Max-Forwards": MAX_FORWARDS if hops is None else hops - 1, "Max-Breadth": max_breadth},
+            via_suffix=via_suffix,
+            route=target.route,
+            # The target's Route is all that is left of the way.
+            drop=("route", *hidden_headers(request, call.is_trusted, self._is_trusted(target.flow))),
+        )
 
 
-def _flow_to(next_hop: SipUri, binding: Binding, is_ours: Callable[[Binding], bool]) -> Flow | None:
-    came_by = binding.flow
-    if came_by.is_stream and is_ours(binding):
-        return came_by
-    host = _literal(next_hop)
-    if host is not None and host == came_by.remote[0]:
-        wants_stream = (next_hop.transport or came_by.transport) != "udp"
-        return Flow("tcp" if wants_stream else "udp", came_by.local, (host, next_hop.port or 5060))
-    return None if came_by.is_stream else came_by
+def loop_mark(request: Request) -> str:
+    """Return the second part of our branches: 16 hexadecimal digits that say how a request was routed when it came.
 
-
-def _literal(uri: SipUri) -> str | None:
-    host = uri.host
-    if host.startswith("["):
-        return host[1:-1].lower()
-    return host if _IPV4.fullmatch(host) else None
+    RFC 5393 section 4.2.1: "the second part MUST depend at least on the received Request-URI and any Route header field
+    values used when processing the received request", and not on its method. To counts where the Request-URI names
+    nobody.
+    """
+    routing = (
+        request.request_uri,
+        request.to.uri_text,
+        *request.get_all("route"),
+        request.call_id,
+        request.from_.tag,
+        str(request.cseq.number),
+    )
+    return hashlib.blake2s("\0".join(routing).encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()

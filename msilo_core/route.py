@@ -8,14 +8,15 @@ a proxy sends it and dumps on REGISTER.
 """
 
 from collections.abc import Callable
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
-from msilo_core.actions import Action, Binding
+from msilo_core.actions import Action, Binding, Outcome
 from msilo_core.clock import Moment
-from msilo_core.errors import LocalError, PeerError
+from msilo_core.errors import PeerError
 from msilo_core.flow import Flow
+from msilo_core.fork import Fork
 from msilo_core.message import Request, Response
-from msilo_core.relay import Fork
+from msilo_core.outcome import outcome_of
 from msilo_core.transactions import ServerTransaction
 from msilo_core.uri import Aor, parse_aor
 
@@ -49,7 +50,7 @@ class ServerRoute:
     def request_route(self, call: "Call") -> None:
         """Register, relay or store."""
         if not call.is_local:
-            call.reply(404, "Domain Not Served")
+            call.forward()
         elif call.method == "REGISTER":
             call.save()
         elif call.is_registered:
@@ -59,16 +60,15 @@ class ServerRoute:
 
     def failure_route(self, call: "Call") -> None:
         """Store what may be delivered later; pass on what the phone refused."""
-        if not _may_work_later(call.status):
+        if not (call.is_local and _may_work_later(call.status)):
             call.pass_on()
         elif not call.m_store():
             call.reply(call.status, call.reason)
 
 
 def _may_work_later(status: int) -> bool:
-    # 430: the flow to the phone is dead (RFC 5626 section 11.6), which is being offline by another name. Of the 5xx,
-    # 501, 505 and 513 are about the request, which will be no other later.
-    return status in (408, 430, 480) or (500 <= status < 600 and status not in (501, 505, 513))
+    # A redirection or a challenge is for the sender, who may do something about it.
+    return status >= 400 and status not in (401, 407) and outcome_of(status, attempts=0) is Outcome.FAILED
 
 
 class SiloRoute:
@@ -79,15 +79,15 @@ class SiloRoute:
     def request_route(self, call: "Call") -> None:
         """Store or dump."""
         if not call.is_local:
-            call.reply(404, "Domain Not Served")
+            call.forward()
         elif call.method == "REGISTER":
             call.save()
         elif not call.m_store():
             call.reply(call.status, call.reason)
 
     def failure_route(self, call: "Call") -> None:
-        """Nothing is relayed, so that nothing can fail."""
-        raise LocalError(f"{call.method} was not relayed")
+        """Pass on what the proxy for other domains answered."""
+        call.pass_on()
 
 
 class CallHandler(Protocol):
@@ -100,6 +100,8 @@ class CallHandler(Protocol):
     def call_failed(self, call: "Call", error: Exception, now: Moment) -> list[Action]: ...
 
     def call_relay(self, call: "Call", now: Moment) -> list[Action]: ...
+
+    def call_forward(self, call: "Call", now: Moment) -> list[Action]: ...
 
     def call_save(self, call: "Call", now: Moment) -> list[Action]: ...
 
@@ -114,9 +116,12 @@ class Call:
     Attributes:
         request: the request, as received.
         flow: the flow it came by.
+        request_uri: the Request-URI, but where a strict router put it into Route.
+        route: values of Route behind those that led here.
         owner: whose inbox or bindings it is about: the Request-URI of a MESSAGE where that is an address of record,
             else its To URI; the To URI of a REGISTER. None if neither is one.
         is_local: whether `owner` is in a domain that is ours.
+        is_trusted: whether the request came from a trusted peer, who is believed.
         bindings: contacts of `owner` that are alive.
         status: in the failure route, the best status that came back; after a function returned False, the status that
             says why.
@@ -129,7 +134,8 @@ class Call:
 
     __slots__ = (
         "_actions", "_handler", "_now", "arrived", "bindings", "flow", "fork", "is_behind", "is_decided", "is_local",
-        "owner", "reason", "registrations", "request", "response", "status", "transaction",
+        "is_trusted", "owner", "reason", "registrations", "request", "request_uri", "response", "route", "status",
+        "transaction",
     )  # fmt: skip
 
     def __init__(
@@ -138,8 +144,11 @@ class Call:
         transaction: ServerTransaction,
         request: Request,
         flow: Flow,
+        request_uri: str,
+        route: list[str],
         owner: Aor | None,
         is_local: bool,
+        is_trusted: bool,
         now: Moment,
     ) -> None:
         self._handler = handler
@@ -148,8 +157,11 @@ class Call:
         self.transaction = transaction
         self.request = request
         self.flow = flow
+        self.request_uri = request_uri
+        self.route = route
         self.owner = owner
         self.is_local = is_local
+        self.is_trusted = is_trusted
         self.bindings: tuple[Binding, ...] = ()
         self.arrived = now
         self.is_decided = False
@@ -160,7 +172,7 @@ class Call:
         self.status = 0
         self.reason = ""
         self.response: Response | None = None
-        self.fork: Fork | None = None
+        self.fork: Fork[Any] | None = None
 
     @property
     def method(self) -> str:
@@ -186,6 +198,10 @@ class Call:
     def relay(self) -> None:
         """Send the MESSAGE to the contacts of `owner`, in its turn; the answer, or the failure route, follows."""
         self._add(self._handler.call_relay(self, self._now))
+
+    def forward(self) -> None:
+        """Send a MESSAGE for another domain to the proxy for those, or refuse it, as `foreign` in the settings says."""
+        self._add(self._handler.call_forward(self, self._now))
 
     def save(self) -> None:
         """Carry out a REGISTER, answer it, and let out what waits in the inbox."""

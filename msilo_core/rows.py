@@ -7,6 +7,7 @@ section 8.2.2.2), also when it got it live and only its answer was lost.
 """
 
 import hashlib
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import Final
 
@@ -15,8 +16,11 @@ from msilo_core.clock import Moment
 from msilo_core.config import SiloConfig
 from msilo_core.errors import ParseError, PeerError
 from msilo_core.fields import format_date
+from msilo_core.flow import Flow
+from msilo_core.identity import without_hidden
 from msilo_core.message import Request
-from msilo_core.relay import MAX_FORWARDS, Target
+from msilo_core.relay import MAX_FORWARDS
+from msilo_core.targets import Target
 from msilo_core.uri import Aor
 
 __all__ = ["AlreadyExpired", "row_of", "serialise_row"]
@@ -38,7 +42,14 @@ class AlreadyExpired(PeerError):
 
 
 def row_of(
-    request: Request, owner: Aor, src_addr: str, dst_addr: str, attempts: int, config: SiloConfig, now: Moment
+    request: Request,
+    owner: Aor,
+    src_addr: str,
+    dst_addr: str,
+    attempts: int,
+    hidden: Collection[str],
+    config: SiloConfig,
+    now: Moment,
 ) -> Message:
     """Return the row that keeps a MESSAGE.
 
@@ -48,6 +59,7 @@ def row_of(
         src_addr: URI of the sender.
         dst_addr: URI of the recipient.
         attempts: how often it was sent to a phone already.
+        hidden: keys of headers that are not kept.
         config: for the lifetime.
         now: arrival.
 
@@ -60,6 +72,7 @@ def row_of(
         lifetime_s = min(lifetime_s, request.expires_s)
     if lifetime_s == 0:
         raise AlreadyExpired("Expires is 0")
+    kept = [line for key, line in request.raw_lines if key not in _NOT_EXTRA and key not in hidden]
     ctype, date = request.content_type, request.get("date") or ""
     for text in (ctype, date, src_addr, dst_addr, request.call_id, request.from_.tag):
         # A lone surrogate stands for an octet that was not UTF-8. Text columns can hold neither that nor a NUL, which
@@ -74,7 +87,7 @@ def row_of(
         exp_time_s=now.unix_s + lifetime_s,
         ctype=ctype,
         body=request.body,
-        extra_hdrs="".join([f"{line}\r\n" for key, line in request.raw_lines if key not in _NOT_EXTRA]),
+        extra_hdrs="".join([f"{line}\r\n" for line in kept]),
         callid=request.call_id,
         cseq=request.cseq.number,
         from_tag=request.from_.tag,
@@ -85,8 +98,19 @@ def row_of(
     )
 
 
-def serialise_row(message: Message, target: Target, via: str, config: SiloConfig) -> bytes:
-    """Return the MESSAGE that delivers a row to one contact."""
+def serialise_row(
+    message: Message, config: SiloConfig, is_trusted: Callable[[Flow], bool], target: Target, via: str
+) -> bytes:
+    """Return the MESSAGE that delivers a row to one contact.
+
+    Args:
+        message: the row.
+        config: for `add_date`.
+        is_trusted: whether what somebody asserted in confidence may go to a flow (RFC 3325 section 7).
+        target: the contact.
+        via: value of our Via.
+    """
+    extra_hdrs = message.extra_hdrs if is_trusted(target.flow) else without_hidden(message.extra_hdrs)
     body = _dated_body(message) if config.add_date else message.body
     lines = [
         f"MESSAGE {target.request_uri} SIP/2.0",
@@ -103,7 +127,7 @@ def serialise_row(message: Message, target: Target, via: str, config: SiloConfig
     if message.ctype:
         lines.append(f"Content-Type: {message.ctype}")
     head = "\r\n".join(lines)
-    head = f"{head}\r\n{message.extra_hdrs}Content-Length: {len(body)}\r\n\r\n"
+    head = f"{head}\r\n{extra_hdrs}Content-Length: {len(body)}\r\n\r\n"
     return head.encode("utf-8", "surrogateescape") + body
 
 

@@ -1,6 +1,6 @@
 """The silo: one inbox for each owner, and the order in which its messages reach the owner's phones.
 
-Everything that is under way for one owner is in one :class:`_Inbox`, from the arrival of a MESSAGE to the last answer
+Everything that is under way for one owner is in one :class:`Inbox`, from the arrival of a MESSAGE to the last answer
 of a phone; an owner with nothing under way has none. An inbox does one thing at a time:
 
 * it *relays* the live message at the head of its line, or
@@ -20,7 +20,7 @@ message goes to those that are idle, and is delivered when the first one takes i
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from functools import partial
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
@@ -43,103 +43,28 @@ from msilo_core.desk import Desk
 from msilo_core.entropy import Entropy
 from msilo_core.errors import LocalError
 from msilo_core.flow import Flow
+from msilo_core.fork import Fork
+from msilo_core.inbox import Inbox
 from msilo_core.limits import Limits
 from msilo_core.message import Response
-from msilo_core.relay import Fork, Target, best_first, capable, serialise_live, target_of
+from msilo_core.outcome import hopeful_first, outcome_of
+from msilo_core.relay import Relay
 from msilo_core.route import Call
 from msilo_core.rows import serialise_row
 from msilo_core.statistics import Statistics
+from msilo_core.targets import Target, capable, target_of
 from msilo_core.transactions import ClientTransactions
-from msilo_core.transport import seen_at
 from msilo_core.uri import Aor
 
-__all__ = ["Silo", "outcome_of"]
+__all__ = ["Silo"]
 
 # Between two tries of what the store could not do: short against the lifetime of a message and the patience of a
 # person, long enough not to hammer a database that is starting.
 _RETRY_MS = 2_000
 
-# Statuses that say something about the message, or about the contact, that another try will not change.
-_FOR_GOOD: Final = frozenset(
-    {400, 402, 403, 404, 405, 406, 410, 413, 414, 415, 416, 420, 421, 423, 428, 436, 437, 438, 439, 440, 470, 482, 483,
-     484, 485, 488, 489, 493, 494, 501, 505, 513}
-)  # fmt: skip
-
 FailCall: TypeAlias = Callable[[Call, int, Response | None, Moment], list[Action]]
 Refuse: TypeAlias = Callable[[Call, int, str, Moment], list[Action]]
 PassOn: TypeAlias = Callable[[Call, Response, Moment], list[Action]]
-
-
-def outcome_of(status: int, attempts: int) -> Outcome:
-    """Say what the final status of an attempt means for a stored message.
-
-    Args:
-        status: 200 to 699.
-        attempts: earlier attempts.
-    """
-    if status < 300:
-        return Outcome.DELIVERED
-    if status == 482 and attempts:
-        # A phone merges requests of the same Call-ID, CSeq and From tag: it has the message, and its answer was lost.
-        return Outcome.DELIVERED
-    if status >= 600 or status in _FOR_GOOD:
-        return Outcome.REFUSED
-    return Outcome.FAILED
-
-
-def _hopeful_first(status: int) -> int:
-    """Rank failures of a stored message at several contacts: it is refused for good only if all refuse it so."""
-    return 1 if status < 600 and outcome_of(status, 0) is Outcome.REFUSED else 0
-
-
-class _Inbox:
-    """What is under way for one owner.
-
-    Attributes:
-        owner: whose it is.
-        bindings: contacts, as last heard of.
-        busy: contacts with a MESSAGE outstanding.
-        arriving: MESSAGEs whose look-up is under way.
-        storing: Stores under way.
-        has_stored: whether the store may hold messages that wait.
-        registrations: REGISTERs carried out since the inbox was made: a look-up that was asked at a lower count does
-            not know of the last.
-        dump_wanted: stored messages are to be delivered.
-        has_turn: it is one of the `deliveries_max` owners that are delivered to at the same time.
-        leasing: a Dump is under way.
-        page: leased messages, oldest first; the first is being sent if `sending`.
-        lease_until_ms: end of their lease, on the scale of ``unix_ms``.
-        withdrawn: numbers of messages that a phone took live while a Dump was under way, which may bring them.
-        settling: numbers of messages whose outcome is not recorded yet; no page is leased until it is, or a message
-            that was just delivered could be in it again.
-        fork: what is being sent or relayed and not decided.
-        sending: `fork` is the first message of `page`.
-        line: live calls, oldest first; the first is being relayed if `fork` and not `sending`.
-    """
-
-    __slots__ = (
-        "arriving", "bindings", "busy", "dump_wanted", "fork", "has_stored", "has_turn", "lease_until_ms", "leasing",
-        "line", "owner", "page", "registrations", "sending", "settling", "storing", "withdrawn",
-    )  # fmt: skip
-
-    def __init__(self, owner: Aor) -> None:
-        self.owner = owner
-        self.bindings: tuple[Binding, ...] = ()
-        self.busy: set[str] = set()
-        self.arriving = 0
-        self.storing = 0
-        self.has_stored = False
-        self.registrations = 0
-        self.dump_wanted = False
-        self.has_turn = False
-        self.leasing = False
-        self.page: deque[Message] = deque()
-        self.lease_until_ms = 0
-        self.settling: set[int] = set()
-        self.withdrawn: set[int] = set()
-        self.fork: Fork | None = None
-        self.sending = False
-        self.line: deque[Call] = deque()
 
 
 class Silo:
@@ -152,9 +77,11 @@ class Silo:
         desk: Desk,
         clients: ClientTransactions,
         entropy: Entropy,
+        relay: Relay,
         statistics: Statistics,
         *,
         is_open: Callable[[Flow], bool],
+        is_trusted: Callable[[Flow], bool],
         pass_on: PassOn,
         fail_call: FailCall,
         refuse: Refuse,
@@ -167,8 +94,10 @@ class Silo:
             desk: where completions are awaited.
             clients: where MESSAGEs of ours are sent.
             entropy: for branches.
+            relay: sends live ones on.
             statistics: counted in.
             is_open: whether a stream is open.
+            is_trusted: whether a flow leads to a trusted peer.
             pass_on: answers a live call with a phone's response.
             fail_call: runs the failure route for a live call; may store it.
             refuse: answers a live call with a status of our own.
@@ -178,12 +107,14 @@ class Silo:
         self._desk = desk
         self._clients = clients
         self._entropy = entropy
+        self._relay = relay
         self._statistics = statistics
         self._is_open = is_open
+        self._is_trusted = is_trusted
         self._pass_on = pass_on
         self._fail_call = fail_call
         self._refuse = refuse
-        self._inboxes: dict[Aor, _Inbox] = {}
+        self._inboxes: dict[Aor, Inbox] = {}
         self._turns_taken = 0
         self._turns_awaited: OrderedDict[Aor, None] = OrderedDict()
         self._unsettled: dict[int, Settle] = {}
@@ -287,7 +218,7 @@ class Silo:
                 if what == "dump":
                     inbox.dump_wanted = True
                 elif inbox.fork is not None:
-                    actions += inbox.fork.give_up(now)
+                    actions += inbox.fork.give_up(now) if what == "relay" else self._widen(inbox.fork, now)
                 actions += self._advance(inbox, now)
         return actions
 
@@ -340,13 +271,13 @@ class Silo:
 
     # -- One inbox, one step -------------------------------------------------------------------------------------------
 
-    def _inbox(self, owner: Aor) -> _Inbox:
+    def _inbox(self, owner: Aor) -> Inbox:
         inbox = self._inboxes.get(owner)
         if inbox is None:
-            inbox = self._inboxes[owner] = _Inbox(owner)
+            inbox = self._inboxes[owner] = Inbox(owner)
         return inbox
 
-    def _advance(self, inbox: _Inbox, now: Moment) -> list[Action]:
+    def _advance(self, inbox: Inbox, now: Moment) -> list[Action]:
         actions: list[Action] = []
         if self._closing:
             inbox.dump_wanted = False
@@ -366,7 +297,7 @@ class Silo:
         actions += self._leave(inbox, now)
         return actions
 
-    def _leave(self, inbox: _Inbox, now: Moment) -> list[Action]:
+    def _leave(self, inbox: Inbox, now: Moment) -> list[Action]:
         """Give up the turn of an inbox that is not delivered any more, and forget one with nothing under way."""
         if inbox.fork or inbox.leasing or inbox.page or inbox.dump_wanted:
             return []
@@ -383,7 +314,7 @@ class Silo:
             actions += self.advance(owner, now)
         return actions
 
-    def _idle_targets(self, inbox: _Inbox, now: Moment) -> list[Target]:
+    def _idle_targets(self, inbox: Inbox, now: Moment) -> list[Target]:
         alive = capable(inbox.bindings, now)
         targets = [target_of(binding, self._is_ours) for binding in alive if binding.contact not in inbox.busy]
         return [target for target in targets if target is not None]
@@ -392,26 +323,38 @@ class Silo:
         # Connections are numbered anew by each server.
         return binding.node == self._config.node and self._is_open(binding.flow)
 
-    def _begin_fork(
-        self, inbox: _Inbox, targets: list[Target], serialise: Callable[[Target, str], bytes], now: Moment
-    ) -> list[Action]:
-        contacts = frozenset(target.contact for target in targets)
-        inbox.fork = Fork(self, inbox.owner, contacts, _hopeful_first if inbox.sending else best_first)
-        inbox.busy |= contacts
-        return inbox.fork.begin(targets, serialise, self._clients, self._entropy, now)
+    def _begin_fork(self, inbox: Inbox, fork: Fork[Aor], now: Moment) -> list[Action]:
+        inbox.fork = fork
+        actions = fork.begin(now)
+        self._give_head_start(fork, now)
+        return actions
 
-    def fork_decided(self, fork: Fork, status: int, response: Response | None, now: Moment) -> list[Action]:
-        """What was sent or relayed has its answer (:class:`msilo_core.relay.ForkUser`)."""
-        inbox = self._inboxes[fork.owner]
+    def _widen(self, fork: Fork[Aor], now: Moment) -> list[Action]:
+        actions = fork.widen(now)
+        self._give_head_start(fork, now)
+        return actions
+
+    def _give_head_start(self, fork: Fork[Aor], now: Moment) -> None:
+        if fork.has_more:
+            self._deadlines.arm(("fork", fork.subject), now.mono_ms + self._config.fork_ms)
+
+    def branch_began(self, fork: Fork[Aor], contact: str) -> None:
+        """A contact has a MESSAGE outstanding (:class:`msilo_core.fork.ForkUser`)."""
+        self._inboxes[fork.subject].busy.add(contact)
+
+    def fork_decided(self, fork: Fork[Aor], status: int, response: Response | None, now: Moment) -> list[Action]:
+        """What was sent or relayed has its answer (:class:`msilo_core.fork.ForkUser`)."""
+        inbox = self._inboxes[fork.subject]
         inbox.fork = None
+        self._deadlines.disarm(("fork", fork.subject))
         if inbox.sending:
             inbox.sending = False
             return self._sent(inbox, fork, status, response, now)
         return self._relayed(inbox, fork, status, response, now)
 
-    def branch_ended(self, fork: Fork, contact: str, status: int, now: Moment) -> list[Action]:
-        """A contact is idle again (:class:`msilo_core.relay.ForkUser`)."""
-        inbox = self._inboxes[fork.owner]
+    def branch_ended(self, fork: Fork[Aor], contact: str, status: int, now: Moment) -> list[Action]:
+        """A contact is idle again (:class:`msilo_core.fork.ForkUser`)."""
+        inbox = self._inboxes[fork.subject]
         inbox.busy.discard(contact)
         actions: list[Action] = []
         if fork.row is not None and status < 300 and not fork.taken:
@@ -422,7 +365,7 @@ class Silo:
 
     # -- Live messages -------------------------------------------------------------------------------------------------
 
-    def _relay_head(self, inbox: _Inbox, now: Moment) -> list[Action]:
+    def _relay_head(self, inbox: Inbox, now: Moment) -> list[Action]:
         targets = self._idle_targets(inbox, now)
         call = inbox.line[0]
         deadline_ms = call.arrived.mono_ms + self._config.relay_ms
@@ -431,24 +374,24 @@ class Silo:
             # so long that it must be told something now.
             return self._fail_line(inbox, 480, now)
         self._deadlines.arm(("relay", inbox.owner), deadline_ms)
-        return self._begin_fork(
-            inbox, targets, partial(serialise_live, call.request, seen_at(call.request.via, call.flow)), now
-        )
+        return self._begin_fork(inbox, self._relay.fork(self, inbox.owner, call, targets), now)
 
-    def _relayed(self, inbox: _Inbox, fork: Fork, status: int, response: Response | None, now: Moment) -> list[Action]:
+    def _relayed(
+        self, inbox: Inbox, fork: Fork[Aor], status: int, response: Response | None, now: Moment
+    ) -> list[Action]:
         self._deadlines.disarm(("relay", inbox.owner))
         call = inbox.line.popleft()
+        call.fork = fork
         if status < 300 and response is not None:
             self._statistics.relayed_messages += 1
             return self._pass_on(call, response, now)
         # A phone that answers 200 after this has the message: its row is withdrawn then.
-        call.fork = fork
         actions = self._fail_call(call, status, response, now)
         if inbox.storing:
             actions += self._fail_line(inbox, 480, now)
         return actions
 
-    def _fail_line(self, inbox: _Inbox, status: int, now: Moment) -> list[Action]:
+    def _fail_line(self, inbox: Inbox, status: int, now: Moment) -> list[Action]:
         actions: list[Action] = []
         while inbox.line:
             actions += self._fail_call(inbox.line.popleft(), status, None, now)
@@ -456,7 +399,7 @@ class Silo:
 
     # -- Stored messages -----------------------------------------------------------------------------------------------
 
-    def _dump(self, inbox: _Inbox, now: Moment) -> list[Action]:
+    def _dump(self, inbox: Inbox, now: Moment) -> list[Action]:
         targets = self._idle_targets(inbox, now)
         if not targets:
             if inbox.busy:
@@ -475,15 +418,17 @@ class Silo:
             inbox.dump_wanted = True
         if inbox.page:
             inbox.sending = True
-            actions += self._begin_fork(inbox, targets, partial(self._serialise, inbox.page[0]), now)
+            serialise = partial(self._serialise, inbox.page[0])
+            fork = Fork(self, inbox.owner, targets, serialise, self._clients, self._entropy, rank=hopeful_first)
+            actions += self._begin_fork(inbox, fork, now)
         elif inbox.dump_wanted and not inbox.settling:
             actions += self._lease(inbox, now)
         return actions
 
-    def _serialise(self, message: Message, target: Target, via: str) -> bytes:
-        return serialise_row(message, target, via, self._config.silo)
+    def _serialise(self, message: Message, target: Target, via: str, _max_breadth: int) -> bytes:
+        return serialise_row(message, self._config.silo, self._is_trusted, target, via)
 
-    def _take_turn(self, inbox: _Inbox) -> bool:
+    def _take_turn(self, inbox: Inbox) -> bool:
         if inbox.has_turn:
             return True
         if self._turns_taken < self._limits.deliveries_max:
@@ -496,7 +441,7 @@ class Silo:
             self._turns_awaited[inbox.owner] = None
         return False
 
-    def _lease(self, inbox: _Inbox, now: Moment) -> list[Action]:
+    def _lease(self, inbox: Inbox, now: Moment) -> list[Action]:
         inbox.leasing = True
         inbox.dump_wanted = False
         lease_until_ms = now.unix_ms + self._config.lease_ms
@@ -504,7 +449,7 @@ class Silo:
         page_max = self._limits.page_messages_max
         return [Dump(token, inbox.owner, page_max, self._config.node, now.unix_ms, lease_until_ms)]
 
-    def _dumped(self, inbox: _Inbox, lease_until_ms: int, completion: Completion, now: Moment) -> list[Action]:
+    def _dumped(self, inbox: Inbox, lease_until_ms: int, completion: Completion, now: Moment) -> list[Action]:
         inbox.leasing = False
         if isinstance(completion, StorageFailed):
             self._statistics.storage_failures += 1
@@ -524,10 +469,10 @@ class Silo:
             inbox.dump_wanted |= is_full
         return self._advance(inbox, now)
 
-    def _dump_later(self, inbox: _Inbox, at_ms: int) -> None:
+    def _dump_later(self, inbox: Inbox, at_ms: int) -> None:
         self._deadlines.arm(("dump", inbox.owner), at_ms)
 
-    def _sent(self, inbox: _Inbox, fork: Fork, status: int, response: Response | None, now: Moment) -> list[Action]:
+    def _sent(self, inbox: Inbox, fork: Fork[Aor], status: int, response: Response | None, now: Moment) -> list[Action]:
         message = inbox.page.popleft()
         outcome = outcome_of(status, message.attempts)
         if outcome is Outcome.REFUSED and status < 600:
@@ -549,14 +494,14 @@ class Silo:
         inbox.dump_wanted = False
         return actions + self._release_rest(inbox)
 
-    def _pass_over_expired(self, inbox: _Inbox, now: Moment) -> list[Action]:
+    def _pass_over_expired(self, inbox: Inbox, now: Moment) -> list[Action]:
         actions: list[Action] = []
         while inbox.page and inbox.page[0].exp_time_s <= now.unix_s:
             message = inbox.page.popleft()
             actions += self._settle(inbox.owner, message.message_id, Outcome.RELEASED)
         return actions
 
-    def _release_rest(self, inbox: _Inbox) -> list[Action]:
+    def _release_rest(self, inbox: Inbox) -> list[Action]:
         """Give up the leases of the page, but for the message that is being sent."""
         kept = [inbox.page.popleft()] if inbox.sending else []
         actions: list[Action] = []

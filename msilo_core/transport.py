@@ -3,15 +3,18 @@
 from msilo_core.fields import Via
 from msilo_core.flow import Flow
 
-__all__ = ["reply_flow", "seen_at", "via_value"]
+__all__ = ["reply_flow", "seen_at", "sent_by", "via_value"]
+
+
+def sent_by(flow: Flow) -> str:
+    """Return what we call ourselves in a Via: host and port of our socket."""
+    host, port = flow.local
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def via_value(flow: Flow, branch: str) -> str:
     """Return the value of our Via (RFC 3261 section 18.1.1; ``rport`` of RFC 3581 section 3)."""
-    host, port = flow.local
-    if ":" in host:
-        host = f"[{host}]"
-    return f"SIP/2.0/{flow.transport.upper()} {host}:{port};branch={branch};rport"
+    return f"SIP/2.0/{flow.transport.upper()} {sent_by(flow)};branch={branch};rport"
 
 
 def seen_at(via: Via, flow: Flow) -> str:

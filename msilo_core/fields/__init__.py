@@ -19,6 +19,7 @@ from msilo_core.fields.numbers import (
     parse_cseq,
     parse_date,
     parse_delta_seconds,
+    parse_max_breadth,
     parse_max_forwards,
 )
 from msilo_core.fields.parameters import split_first, split_list
@@ -42,6 +43,7 @@ __all__ = [
     "parse_cseq",
     "parse_date",
     "parse_delta_seconds",
+    "parse_max_breadth",
     "parse_max_forwards",
     "parse_media_type",
     "parse_name_addr",

@@ -19,6 +19,7 @@ __all__ = [
     "parse_cseq",
     "parse_date",
     "parse_delta_seconds",
+    "parse_max_breadth",
     "parse_max_forwards",
 ]
 
@@ -55,6 +56,14 @@ def parse_max_forwards(text: str) -> int:
     if hops is None or hops > _MAX_FORWARDS_MAX:
         raise ParseError("a Max-Forwards from 0 to 255", text)
     return hops
+
+
+def parse_max_breadth(text: str) -> int:
+    """Parse a Max-Breadth, 1 to 10**10 - 1 (RFC 5393 section 5.8: "a single positive integer")."""
+    breadth = bounded_int(text.strip(" \t"), _DIGITS_MAX)
+    if not breadth:
+        raise ParseError("a Max-Breadth of 1 or more", text)
+    return breadth
 
 
 def parse_content_length(text: str) -> int:

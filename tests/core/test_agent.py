@@ -157,6 +157,12 @@ def test_other_requests() -> None:
     assert header(refused, "Allow") == "MESSAGE, OPTIONS"
     cancel = message(number=8).replace(b"MESSAGE sip", b"CANCEL sip").replace(b"7 MESSAGE", b"7 CANCEL")
     assert status_of(octets(phone.receive(cancel))[0]) == 481
+    options = message(number=9).replace(b"MESSAGE sip", b"OPTIONS sip").replace(b"7 MESSAGE", b"7 OPTIONS")
+    (ok,) = octets(phone.receive(options))
+    assert (status_of(ok), header(ok, "Allow"), header(ok, "Accept")) == (200, "MESSAGE, OPTIONS", "*/*")
+    required = message(number=10, headers="Require: teleport\r\n")
+    (refused,) = octets(phone.receive(required))
+    assert (status_of(refused), header(refused, "Unsupported")) == (420, "teleport")
 
 
 def test_memory_of_what_was_shown_is_bounded() -> None:

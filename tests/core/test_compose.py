@@ -134,10 +134,10 @@ def test_no_text_of_ours_can_bring_a_line(text: str) -> None:
         lambda: build_response(message, 200, "OK", to_tag=text),
         lambda: build_response(message, 200, "OK", via_suffix=text),
         lambda: build_response(message, 200, "OK", headers=[("Subject", text)]),
-        lambda: forward(message, request_uri=text, via="v", max_forwards=1),
-        lambda: forward(message, request_uri="sip:a", via=text, max_forwards=1),
-        lambda: forward(message, request_uri="sip:a", via="v", max_forwards=1, via_suffix=text),
-        lambda: forward(message, request_uri="sip:a", via="v", max_forwards=1, route=text),
+        lambda: forward(message, request_uri=text, via="v", counts={"Max-Forwards": 1}),
+        lambda: forward(message, request_uri="sip:a", via=text, counts={"Max-Forwards": 1}),
+        lambda: forward(message, request_uri="sip:a", via="v", counts={"Max-Forwards": 1}, via_suffix=text),
+        lambda: forward(message, request_uri="sip:a", via="v", counts={"Max-Forwards": 1}, route=text),
     ]
     for build in builds:
         with pytest.raises(LocalError):
@@ -148,7 +148,7 @@ VIA = "SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bKours"
 
 
 def test_a_request_is_passed_on_with_nothing_else_changed() -> None:
-    data = forward(request(MESSAGE), request_uri="sip:user2@192.0.2.4:5070", via=VIA, max_forwards=69)
+    data = forward(request(MESSAGE), request_uri="sip:user2@192.0.2.4:5070", via=VIA, counts={"Max-Forwards": 69})
 
     assert data == changed(
         ("sip:user2@domain.com", "sip:user2@192.0.2.4:5070"), ("Via:", f"Via: {VIA}\r\nVia:"), ("s: 70", "s: 69")
@@ -161,7 +161,7 @@ def test_a_tortuous_request_is_passed_on_with_nothing_else_changed() -> None:
         request(TORTUOUS),
         request_uri="sip:vivekg@192.0.2.4",
         via=VIA,
-        max_forwards=67,
+        counts={"Max-Forwards": 67},
         drop={"route", "subject"},
         route="<sip:p1.example.com;lr>",
     )
@@ -182,7 +182,7 @@ def test_a_tortuous_request_is_passed_on_with_nothing_else_changed() -> None:
 def test_the_via_that_was_topmost_is_completed() -> None:
     received = request(changed(("branch", "rport;branch"), ("Max-", "v: SIP/2.0/UDP first;branch=b;rport\r\nMax-")))
 
-    data = forward(received, request_uri="sip:a@b", via=VIA, max_forwards=1, via_suffix=";rport=9")
+    data = forward(received, request_uri="sip:a@b", via=VIA, counts={"Max-Forwards": 1}, via_suffix=";rport=9")
     assert request(data).vias == [
         VIA,
         "SIP/2.0/TCP user1pc.domain.com;branch=z9hG4bK776sgdkse;rport=9",
@@ -192,7 +192,10 @@ def test_the_via_that_was_topmost_is_completed() -> None:
 
 def test_what_a_stream_needs_is_added_to_a_request_without_it() -> None:
     data = forward(
-        request(without("Content-Length", without("Max-Forwards"))), request_uri="sip:a@b", via=VIA, max_forwards=70
+        request(without("Content-Length", without("Max-Forwards"))),
+        request_uri="sip:a@b",
+        via=VIA,
+        counts={"Max-Forwards": 70},
     )
 
     assert data.endswith(b"\r\nMax-Forwards: 70\r\nContent-Length: 18\r\n\r\nWatson, come here.")
@@ -234,7 +237,7 @@ def test_any_request_is_passed_on_and_its_response_back(data: bytes) -> None:
     message = parse_message(data)
     if not isinstance(message, Request):
         return
-    passed = request(forward(message, request_uri="sip:bob@192.0.2.4", via=VIA, max_forwards=9))
+    passed = request(forward(message, request_uri="sip:bob@192.0.2.4", via=VIA, counts={"Max-Forwards": 9}))
 
     assert (passed.vias, passed.max_forwards, passed.body) == ([VIA, *message.vias], 9, message.body)
     assert passed.raw_lines[1:-1] == message.raw_lines

@@ -659,7 +659,7 @@ def test_hops_are_counted() -> None:
     assert status_of(world.datagram(last)[0]) == 483
     none = message(number=2).replace(b"Max-Forwards: 70\r\n", b"")
     world.datagram(register(), BOB)
-    assert header(world.datagram(none)[0], "Max-Forwards") == "69"
+    assert header(world.datagram(none)[0], "Max-Forwards") == "70"
 
 
 def test_only_trusted_peers_are_served() -> None:

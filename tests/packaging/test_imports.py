@@ -14,16 +14,23 @@ import msilo_storage
 
 # Modules whose names are for the core's other modules, the runners and the stores; not for a user.
 _INTERNAL = {
+    "admission",
     "desk",
     "element",
     "entropy",
+    "fork",
     "framing",
     "grammar",
     "head",
+    "identity",
+    "inbox",
+    "outbound",
+    "outcome",
     "registrar",
     "relay",
     "rows",
     "silo",
+    "targets",
     "transactions",
     "transport",
 }

@@ -5,8 +5,9 @@ import time
 
 import pytest
 
-from msilo_core import Limits
+from msilo_core import Flow, Limits
 from msilo_core.actions import Send
+from msilo_core.head import HEAD_END
 from msilo_core.transactions import (
     SERVER_TABLE,
     ServerEvent,
@@ -15,6 +16,7 @@ from msilo_core.transactions import (
     ServerTransactions,
     server_key,
 )
+from msilo_core.transport import reply_flow
 from tests.rfc.transactions import CONFIG, LIMITS, TCP, UDP, at, request
 
 # The figure, arrow by arrow: state, event, next state, response sent.
@@ -29,16 +31,52 @@ FIGURE = {
     (ServerState.COMPLETED, ServerEvent.REQUEST): (ServerState.COMPLETED, b"final"),
     (ServerState.COMPLETED, ServerEvent.TIMER_J): (ServerState.TERMINATED, b""),
     (ServerState.COMPLETED, ServerEvent.TRANSPORT_ERROR): (ServerState.TERMINATED, b""),
+    # What RFC 4320 section 4.2 adds to it.
+    (ServerState.TRYING, ServerEvent.SILENCE): (ServerState.TRYING, b""),
+    (ServerState.TRYING, ServerEvent.TIMER_F): (ServerState.TERMINATED, b""),
+    (ServerState.PROCEEDING, ServerEvent.SILENCE): (ServerState.PROCEEDING, b""),
+    (ServerState.PROCEEDING, ServerEvent.TIMER_F): (ServerState.TERMINATED, b""),
 }
 
 
-def begin(layer: ServerTransactions, branch: str = "z9hG4bKone") -> ServerTransaction:
+def begin(layer: ServerTransactions, branch: str = "z9hG4bKone", flow: Flow = UDP) -> ServerTransaction:
     incoming = request(branch)
-    return layer.begin(server_key(incoming), incoming, UDP)
+    return layer.begin(server_key(incoming), incoming, flow, at(0))
+
+
+def brought_to(state: ServerState, layer: ServerTransactions) -> ServerTransaction:
+    transaction = begin(layer)
+    if state is ServerState.PROCEEDING:
+        layer.respond(transaction, 100, b"provisional", at(0))
+    elif state is ServerState.COMPLETED:
+        layer.respond(transaction, 200, b"final", at(0))
+    elif state is ServerState.TERMINATED:
+        layer.respond(transaction, 200, b"final", at(0))
+        layer.handle_timeout(at(33_000))
+    assert transaction.state is state
+    return transaction
 
 
 def test_table_is_the_figure() -> None:
     assert {key: state for key, (_, state) in SERVER_TABLE.items()} == {key: row[0] for key, row in FIGURE.items()}
+
+
+@pytest.mark.parametrize(("state", "event"), list(itertools.product(ServerState, ServerEvent)))
+def test_every_pair(state: ServerState, event: ServerEvent) -> None:
+    layer = ServerTransactions(CONFIG, LIMITS)
+    transaction = brought_to(state, layer)
+    if (state, event) in FIGURE and event in (ServerEvent.PROVISIONAL, ServerEvent.FINAL):
+        transaction.response = b"new"
+    actions = layer._fire(transaction, event, at(1))  # pyright: ignore[reportPrivateUsage]
+    next_state, sent = FIGURE.get((state, event), (state, b""))
+    assert transaction.state is next_state
+    assert actions == ([Send(reply_flow(request().via, UDP), sent)] if sent else [])
+    assert (layer.find(transaction.key) is None) is (next_state is ServerState.TERMINATED)
+    # Nothing is kept that no timer will end.
+    layer.handle_timeout(at(100_000))
+    assert layer.find(transaction.key) is None
+    assert layer.next_timeout() is None
+    assert (layer.active_count, layer.finished_count, layer.finished_bytes) == (0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -46,17 +84,13 @@ def test_table_is_the_figure() -> None:
     list(
         itertools.product(
             (ServerState.TRYING, ServerState.PROCEEDING, ServerState.COMPLETED),
-            (ServerEvent.REQUEST, ServerEvent.PROVISIONAL, ServerEvent.FINAL, ServerEvent.TIMER_J),
+            (ServerEvent.REQUEST, ServerEvent.PROVISIONAL, ServerEvent.FINAL, ServerEvent.SILENCE, ServerEvent.TIMER_J),
         )
     ),
 )
-def test_every_pair_that_can_be_made_to_happen(state: ServerState, event: ServerEvent) -> None:
+def test_every_pair_as_it_happens_in_life(state: ServerState, event: ServerEvent) -> None:
     layer = ServerTransactions(CONFIG, LIMITS)
-    transaction = begin(layer)
-    if state is ServerState.PROCEEDING:
-        layer.respond(transaction, 100, b"provisional", at(0))
-    elif state is ServerState.COMPLETED:
-        layer.respond(transaction, 200, b"final", at(0))
+    transaction = brought_to(state, layer)
     match event:
         case ServerEvent.REQUEST:
             actions = layer.repeat(transaction, at(1))
@@ -64,13 +98,13 @@ def test_every_pair_that_can_be_made_to_happen(state: ServerState, event: Server
             actions = layer.respond(transaction, 100, b"new", at(1))
         case ServerEvent.FINAL:
             actions = layer.respond(transaction, 200, b"new", at(1))
+        case ServerEvent.SILENCE:
+            actions = layer.respond(transaction, 408, b"never sent", at(1))
         case _:
-            layer.handle_timeout(at(33_000))
-            actions = []
+            actions = layer.handle_timeout(at(33_000)) if state is ServerState.COMPLETED else []
     next_state, sent = FIGURE.get((state, event), (state, b""))
     assert transaction.state is next_state
-    assert actions == ([Send(UDP, sent)] if sent else [])
-    assert (layer.find(transaction.key) is None) is (next_state is ServerState.TERMINATED)
+    assert actions == ([Send(reply_flow(request().via, UDP), sent)] if sent else [])
 
 
 def test_timer_j_keeps_the_answer_for_64_t1_on_datagrams() -> None:
@@ -90,8 +124,7 @@ def test_timer_j_keeps_the_answer_for_64_t1_on_datagrams() -> None:
 
 def test_timer_j_is_zero_on_streams() -> None:
     layer = ServerTransactions(CONFIG, LIMITS)
-    incoming = request()
-    transaction = layer.begin(server_key(incoming), incoming, TCP)
+    transaction = begin(layer, flow=TCP)
     assert layer.respond(transaction, 200, b"final", at(0)) == [Send(TCP, b"final")]
     assert layer.find(transaction.key) is None
     assert layer.next_timeout() is None
@@ -106,12 +139,37 @@ def test_finished_ones_are_bounded_and_the_oldest_leave_first() -> None:
     assert (layer.active_count, layer.finished_count) == (0, 2)
 
 
+def test_finished_ones_are_bounded_in_octets_too() -> None:
+    layer = ServerTransactions(CONFIG, Limits(finished_transactions_bytes_max=20))
+    transactions = [begin(layer, f"z9hG4bK{number}") for number in range(3)]
+    for transaction in transactions:
+        layer.respond(transaction, 200, b"ten octets", at(0))
+    assert [layer.find(transaction.key) for transaction in transactions] == [None, *transactions[1:]]
+    assert layer.finished_bytes == 20
+    # One that is too long by itself is not kept at all.
+    layer.respond(begin(layer), 200, b"x" * 21, at(0))
+    assert (layer.finished_count, layer.finished_bytes) == (0, 0)
+
+
+def test_active_ones_are_bounded_in_number_and_octets() -> None:
+    size = len(request().serialise()) - len(HEAD_END)
+    for limits in (Limits(server_transactions_max=2), Limits(server_transactions_bytes_max=2 * size)):
+        layer = ServerTransactions(CONFIG, limits)
+        full = [layer.is_full]
+        first = begin(layer, "z9hG4bKone")
+        full.append(layer.is_full)
+        begin(layer, "z9hG4bKtwo")
+        full.append(layer.is_full)
+        layer.respond(first, 200, b"final", at(0))
+        assert [*full, layer.is_full] == [False, False, True, False]
+
+
 def test_second_final_answer_is_ignored() -> None:
     layer = ServerTransactions(CONFIG, LIMITS)
     transaction = begin(layer)
     layer.respond(transaction, 200, b"final", at(0))
     assert layer.respond(transaction, 500, b"other", at(0)) == []
-    assert layer.repeat(transaction, at(1)) == [Send(UDP, b"final")]
+    assert layer.repeat(transaction, at(1)) == [Send(transaction.flow, b"final")]
 
 
 def test_repeat_is_told_by_branch_sent_by_and_method() -> None:
@@ -136,7 +194,7 @@ def test_forgetting_is_linear() -> None:
         layer = ServerTransactions(CONFIG, Limits(finished_transactions_max=count))
         incoming = request()
         for number in range(count):
-            layer.respond(layer.begin(str(number), incoming, UDP), 200, b"final", at(0))
+            layer.respond(layer.begin(str(number), incoming, UDP, at(0)), 200, b"final", at(0))
         start = time.process_time()
         layer.handle_timeout(at(33_000))
         assert layer.finished_count == 0

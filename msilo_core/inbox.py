@@ -1,0 +1,60 @@
+"""What is under way for one owner; :mod:`msilo_core.silo` says how it changes."""
+
+from collections import deque
+
+from msilo_core.actions import Binding, Message
+from msilo_core.fork import Fork
+from msilo_core.route import Call
+from msilo_core.uri import Aor
+
+__all__ = ["Inbox"]
+
+
+class Inbox:
+    """What is under way for one owner.
+
+    Attributes:
+        owner: whose it is.
+        bindings: contacts, as last heard of.
+        busy: contacts with a MESSAGE outstanding.
+        arriving: MESSAGEs whose look-up is under way.
+        storing: Stores under way.
+        has_stored: whether the store may hold messages that wait.
+        registrations: REGISTERs carried out since the inbox was made: a look-up that was asked at a lower count does
+            not know of the last.
+        dump_wanted: stored messages are to be delivered.
+        has_turn: it is one of the `deliveries_max` owners that are delivered to at the same time.
+        leasing: a Dump is under way.
+        page: leased messages, oldest first; the first is being sent if `sending`.
+        lease_until_ms: end of their lease, on the scale of ``unix_ms``.
+        withdrawn: numbers of messages that a phone took live while a Dump was under way, which may bring them.
+        settling: numbers of messages whose outcome is not recorded yet; no page is leased until it is, or a message
+            that was just delivered could be in it again.
+        fork: what is being sent or relayed and not decided.
+        sending: `fork` is the first message of `page`.
+        line: live calls, oldest first; the first is being relayed if `fork` and not `sending`.
+    """
+
+    __slots__ = (
+        "arriving", "bindings", "busy", "dump_wanted", "fork", "has_stored", "has_turn", "lease_until_ms", "leasing",
+        "line", "owner", "page", "registrations", "sending", "settling", "storing", "withdrawn",
+    )  # fmt: skip
+
+    def __init__(self, owner: Aor) -> None:
+        self.owner = owner
+        self.bindings: tuple[Binding, ...] = ()
+        self.busy: set[str] = set()
+        self.arriving = 0
+        self.storing = 0
+        self.has_stored = False
+        self.registrations = 0
+        self.dump_wanted = False
+        self.has_turn = False
+        self.leasing = False
+        self.page: deque[Message] = deque()
+        self.lease_until_ms = 0
+        self.settling: set[int] = set()
+        self.withdrawn: set[int] = set()
+        self.fork: Fork[Aor] | None = None
+        self.sending = False
+        self.line: deque[Call] = deque()

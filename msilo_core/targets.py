@@ -1,0 +1,104 @@
+"""Where a MESSAGE for somebody goes: the contacts that take it, and how each is reached.
+
+RFC 3261 section 16.6 steps 2, 6 and 7, and RFC 3327 section 5.4.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import msgspec
+
+from msilo_core.actions import Binding
+from msilo_core.clock import Moment
+from msilo_core.errors import PeerError
+from msilo_core.fields import parse_name_addr, split_list
+from msilo_core.flow import Flow
+from msilo_core.uri import SipUri, parse_uri
+
+__all__ = ["Target", "capable", "routed", "target_of"]
+
+
+class Target(msgspec.Struct, frozen=True, gc=False):
+    """One contact and how it is reached.
+
+    Attributes:
+        contact: its URI as registered, the key of the window (RFC 3428 section 8).
+        request_uri: the same without the headers that a URI may carry, which a Request-URI may not (RFC 3261 section
+            19.1.1).
+        flow: the next hop.
+        route: value of the Route header to add (the Path of the binding, RFC 3327), or empty.
+        q: preference in thousandths, 0 to 1000.
+    """
+
+    contact: str
+    request_uri: str
+    flow: Flow
+    route: str = ""
+    q: int = 1000
+
+
+def capable(bindings: Iterable[Binding], now: Moment) -> list[Binding]:
+    """Return those that are alive and take MESSAGE: an empty `methods` takes everything."""
+    return [
+        binding
+        for binding in bindings
+        if binding.expires_s > now.unix_s
+        and (not binding.methods or "MESSAGE" in re.split(r"[\s,]+", binding.methods.upper()))
+    ]
+
+
+def target_of(binding: Binding, is_ours: Callable[[Binding], bool]) -> Target | None:
+    """Say how a binding is reached, or None if it is not, or cannot be understood.
+
+    The stream that the REGISTER came by, where it is ours and open: nothing else leads through a NAT. Else the address
+    in the Contact, or with a Path in its first element, where it is the one that the REGISTER came from. Else, on UDP,
+    the address that it came from: a Contact may name a private address, a host name, or somebody else, and mail goes
+    to its owner's device only. Not so for a stream that is closed: its port may be anybody's by now.
+    """
+    try:
+        contact = parse_uri(binding.contact)
+        path = split_list(binding.path)
+        flow = _flow_to(parse_name_addr(path[0]).uri if path else contact, binding, is_ours)
+        request_uri, route = routed(binding.contact.removesuffix(contact.headers), path)
+    except PeerError:
+        # Checked at the REGISTER, perhaps by another release.
+        return None
+    if flow is None:
+        return None
+    return Target(binding.contact, request_uri, flow, route, binding.q)
+
+
+def routed(request_uri: str, route: list[str]) -> tuple[str, str]:
+    """Return Request-URI and value of Route with which a request is sent by way of `route` (section 16.6 step 6).
+
+    Raises:
+        ParseError: the first of `route` is not the address of a SIP URI.
+    """
+    if route:
+        first = parse_name_addr(route[0])
+        if first.uri.param("lr") is None:
+            # A strict router of RFC 2543 finds itself in the Request-URI, and the target behind all others.
+            return first.uri_text.removesuffix(first.uri.headers), ", ".join([*route[1:], f"<{request_uri}>"])
+    return request_uri, ", ".join(route)
+
+
+_IPV4: Final = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
+
+
+def _flow_to(next_hop: SipUri, binding: Binding, is_ours: Callable[[Binding], bool]) -> Flow | None:
+    came_by = binding.flow
+    if came_by.is_stream and is_ours(binding):
+        return came_by
+    host = _literal(next_hop)
+    if host is not None and host == came_by.remote[0]:
+        wants_stream = (next_hop.transport or came_by.transport) != "udp"
+        return Flow("tcp" if wants_stream else "udp", came_by.local, (host, next_hop.port or 5060))
+    return None if came_by.is_stream else came_by
+
+
+def _literal(uri: SipUri) -> str | None:
+    host = uri.host
+    if host.startswith("["):
+        return host[1:-1].lower()
+    return host if _IPV4.fullmatch(host) else None
