@@ -2,7 +2,7 @@
 
 import re
 from typing import Final
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import quote, unquote, unquote_to_bytes
 
 import msgspec
 
@@ -72,8 +72,12 @@ class SipUri(msgspec.Struct, frozen=True, gc=False):
         return f"{self.scheme}:{userinfo}{self.host}{port}{self.params}{self.headers}"
 
     def param(self, name: str) -> str | None:
-        """Return the value of a parameter as received, empty for one without a value, None for one not there."""
-        return _params(self.params).get(name.lower()) if self.params else None
+        """Return the value of a parameter, empty for one without a value, None for one not there.
+
+        Escapes are resolved, in names too (RFC 4475 section 3.1.1.3), and once: ``%2541`` is ``%41``. So any character
+        may come out. An octet that is not UTF-8 is a lone surrogate, as in a :class:`msilo_core.head.Head`.
+        """
+        return _resolved(self.params).get(name.lower()) if self.params else None
 
     @property
     def transport(self) -> str | None:
@@ -195,12 +199,26 @@ _NEVER_IGNORED: Final = ("user", "ttl", "method", "maddr", "transport")
 
 
 def _params(params: str) -> dict[str, str]:
-    """Parameters by name in lower case; the first of a name counts."""
+    """Parameters as received by name in lower case; the first of a name counts."""
     found: dict[str, str] = {}
     for param in params.split(";")[1:]:
         name, _, value = param.partition("=")
         found.setdefault(name.lower(), value)
     return found
+
+
+def _resolved(params: str) -> dict[str, str]:
+    """Parameters by name in lower case, escapes resolved; the first of a name counts."""
+    if "%" not in params:
+        return _params(params)
+    found: dict[str, str] = {}
+    for name, value in _params(params).items():
+        found.setdefault(_unescape(name).lower(), _unescape(value))
+    return found
+
+
+def _unescape(text: str) -> str:
+    return unquote(text, errors="surrogateescape")
 
 
 def _normalise(text: str | None) -> str | None:

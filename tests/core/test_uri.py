@@ -87,6 +87,19 @@ def test_a_uri_without_parameters_has_none() -> None:
 
 def test_of_two_parameters_with_one_name_the_first_counts() -> None:
     assert parse_uri("sip:a@b;transport=udp;Transport=tcp").transport == "udp"
+    assert parse_uri("sip:a@b;%74ransport=udp;transport=tcp").transport == "udp"
+
+
+def test_escapes_in_parameters_stand_for_what_they_encode() -> None:
+    # RFC 4475 section 3.1.1.3: "the "name" uri-parameter has a value of "value%41"".
+    uri = parse_uri("sip:caller@host5.example.net;%6C%72;n%61me=v%61lue%25%34%31;%4D%61ddr=192%2E0.2.1;x=%00%ff")
+
+    assert uri.param("lr") == ""
+    assert uri.param("name") == "value%41"
+    assert uri.maddr == "192.0.2.1"
+    assert uri.param("x") == "\0\udcff"
+    assert uri.param("%6c%72") is None
+    assert str(uri).endswith(";%6C%72;n%61me=v%61lue%25%34%31;%4D%61ddr=192%2E0.2.1;x=%00%ff")
 
 
 @pytest.mark.parametrize(
