@@ -47,11 +47,11 @@ def build_response(
     Args:
         to_tag: added to a To without tag; empty adds none, as for 100.
         via_suffix: parameters for the topmost Via, such as ``;received=192.0.2.1;rport=5060``; those of the
-            same names that the request brought go.
+            same names that the request brought go. With none the Via is copied, whatever it says.
         headers: further names and values.
 
     Raises:
-        ParseError: the topmost Via is missing or malformed: nobody could be answered.
+        ParseError: the topmost Via is missing, or is malformed and was to be completed: nobody could be answered.
         LocalError: a text holds a line break, or what cannot be encoded.
     """
     head = request.head
@@ -172,8 +172,12 @@ def _refuse_line_breaks(text: str) -> None:
 
 def _completed_via(request: Request, suffix: str) -> str:
     """Return the first Via line of a request, the topmost via-parm in it completed."""
+    line = request.get("via")
+    if line is None:
+        raise ParseError("a via header")
+    if not suffix:
+        return line
     via = request.via
-    line = request.head.first["via"].strip(" \t")
     topmost, rest = split_first(line) if "," in line else (line, "")
     topmost = topmost.removesuffix(via.params) + via.completed(suffix)
     return f"{topmost}, {rest}" if rest else topmost

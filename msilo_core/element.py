@@ -16,6 +16,7 @@ from msilo_core.compose import build_response
 from msilo_core.config import Config
 from msilo_core.entropy import Entropy
 from msilo_core.errors import LocalError, PeerError
+from msilo_core.fields import Via, parse_sent_by
 from msilo_core.flow import Flow
 from msilo_core.framing import Keepalive, Malformed, StreamFramer, frame_datagram
 from msilo_core.limits import Limits
@@ -197,6 +198,7 @@ class Element(ABC):
         reason: str = "",
         headers: Sequence[tuple[str, str]] = (),
         to_tag: str = "",
+        via_suffix: str | None = None,
     ) -> bytes:
         if status == 503:
             headers = [*headers, ("Retry-After", str(self._limits.retry_after_s))]
@@ -207,7 +209,7 @@ class Element(ABC):
             status,
             reason or REASONS.get(status, "Unknown"),
             to_tag=to_tag or self._entropy.tag(),
-            via_suffix=seen_at(request.via, flow),
+            via_suffix=seen_at(request.via, flow) if via_suffix is None else via_suffix,
             headers=headers,
         )
 
@@ -217,12 +219,12 @@ class Element(ABC):
         if not isinstance(request, Request) or request.method == "ACK":
             return self._drop(flow, f"malformed: {type(malformed.error).__name__}")
         try:
-            answer_to = reply_flow(request.via, flow)
-            response = self._response(request, flow, malformed.error.status_hint)
+            via, via_suffix = _readable_via(request, flow)
         except PeerError:
-            # Without a Via that can be read there is nobody to answer.
             return self._drop(flow, "malformed: no usable Via")
-        return [*self._drop(flow, f"malformed: {type(malformed.error).__name__}"), Send(answer_to, response)]
+        response = self._response(request, flow, malformed.error.status_hint, via_suffix=via_suffix)
+        dropped = self._drop(flow, f"malformed: {type(malformed.error).__name__}")
+        return [*dropped, Send(reply_flow(via, flow), response)]
 
     def _drop(self, flow: Flow, reason: str) -> list[Action]:
         dropped = self.statistics.dropped
@@ -306,6 +308,19 @@ class Element(ABC):
         if stream is not None:
             self._streams_bytes -= stream.pending_bytes
         self._stream_deadlines.disarm(flow)
+
+
+def _readable_via(request: Request, flow: Flow) -> tuple[Via, str]:
+    """Return where a malformed request is to be answered, and what to add to its Via.
+
+    Raises:
+        ParseError: it does not say who sent it.
+    """
+    try:
+        return request.via, seen_at(request.via, flow)
+    except PeerError:
+        # RFC 4475 section 3.1.2.1: parameters that nobody can read, to which nothing is added.
+        return parse_sent_by(request.get("via") or ""), ""
 
 
 def earliest(*deadlines_ms: int | None) -> int | None:

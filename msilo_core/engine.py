@@ -209,6 +209,9 @@ class Engine(Element):
     def _route_request(self, request: Request, transaction: ServerTransaction, flow: Flow, now: Moment) -> list[Action]:
         try:
             request_uri, route = self._preprocessed(request, flow)
+            if request.method == "REGISTER":
+                # RFC 4475 section 3.3.4: "the To: header field is required to contain a SIP or SIPS URI as an AOR".
+                _ = request.to.uri
         except PeerError as error:
             return self._respond(transaction, request, flow, error.status_hint, now)
         owner = self._owner_of(request, request_uri, flow)
@@ -323,7 +326,7 @@ class Engine(Element):
         foreign = self._foreign
         if isinstance(foreign, int) or call.method != "MESSAGE":
             status = foreign if isinstance(foreign, int) else 404
-            return self.call_reply(call, status, "Domain Not Served", now)
+            return self.call_reply(call, status, "Domain Not Served" if call.owner is not None else "", now)
         try:
             return foreign.forward(call, now)
         except PeerError as error:

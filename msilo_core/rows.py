@@ -29,7 +29,7 @@ __all__ = ["AlreadyExpired", "row_of", "serialise_row"]
 # for a server on the way and must not lie in a database.
 _NOT_EXTRA: Final = frozenset(
     {
-        "via", "from", "to", "call-id", "cseq", "max-forwards", "content-length", "content-type", "date",
+        "via", "from", "to", "call-id", "cseq", "max-forwards", "max-breadth", "content-length", "content-type", "date",
         "route", "record-route", "proxy-require", "authorization", "proxy-authorization",
     }
 )  # fmt: skip

@@ -23,7 +23,7 @@ from msilo_core.fields.numbers import (
     parse_max_forwards,
 )
 from msilo_core.fields.parameters import split_first, split_list
-from msilo_core.fields.via import Via, parse_via
+from msilo_core.fields.via import Via, parse_sent_by, parse_via
 from msilo_core.fields.words import parse_call_id
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "parse_max_forwards",
     "parse_media_type",
     "parse_name_addr",
+    "parse_sent_by",
     "parse_via",
     "split_first",
     "split_list",

@@ -20,7 +20,7 @@ from msilo_core.grammar import (
     require_ipv6_reference,
 )
 
-__all__ = ["Via", "parse_via"]
+__all__ = ["Via", "parse_sent_by", "parse_via"]
 
 
 class Via(msgspec.Struct, frozen=True, gc=False):
@@ -91,6 +91,14 @@ def parse_via(text: str) -> Via:
     return Via(transport, host, None if port is None else parse_port(port), branch, params)
 
 
+def parse_sent_by(text: str) -> Via:
+    """Parse the begin of a ``via-parm`` whose parameters may be anything, so that its request can be refused.
+
+    The value has no parameters and no branch.
+    """
+    return _parse_sent_by(text.strip(" \t"))[0]
+
+
 # The shape is written as traffic writes it: no blanks but one, names in lower case, no IPv6.
 _VIA_SHAPE: Final = re.compile(
     rf"SIP/2\.0/([A-Z]++) ({NAME_OR_IPV4})(?::([0-9]{{1,5}}+))?+"
@@ -120,15 +128,20 @@ _ANSWERED: Final = tuple(
 
 def _parse_via(text: str) -> Via:
     text = text.strip(" \t")
+    via, start = _parse_sent_by(text)
+    branch = identifier("branch", text, start, _VIA_PARAM)
+    return Via(via.transport, via.host, via.port, branch, text[start:].lstrip(" \t"))
+
+
+def _parse_sent_by(text: str) -> tuple[Via, int]:
+    """Return what stands before the parameters, and where they begin."""
     match = _SENT_BY.match(text)
     if match is None:
         raise ParseError("a Via such as 'SIP/2.0/UDP host'", text)
     transport, host, port = match.groups()
     if host.startswith("["):
         require_ipv6_reference(host)
-    branch = identifier("branch", text, match.end(), _VIA_PARAM)
-    params = text[match.end() :].lstrip(" \t")
-    return Via(transport.upper(), host, None if port is None else parse_port(port), branch, params)
+    return Via(transport.upper(), host, None if port is None else parse_port(port), "", ""), match.end()
 
 
 def _quoted_only(match: re.Match[str]) -> str:

@@ -697,7 +697,7 @@ def test_to_may_hold_any_uri() -> None:
     world.datagram(message().replace(b"To: <sip:bob@example.com>", b"To: <mailto:bob@example.com>"))
     assert world.waiting() == [b"hello"]
     nobody = register().replace(b"To: <sip:bob@example.com>", b"To: <tel:+1-201-555-0123>")
-    assert status_of(world.datagram(nobody, BOB)[0]) == 404
+    assert status_of(world.datagram(nobody, BOB)[0]) == 400
 
 
 def test_response_without_a_transaction_is_dropped() -> None:

@@ -35,11 +35,14 @@ def test_badinv01() -> None:
     with pytest.raises(ParseError):
         _ = message.contacts
 
-    # What "should" be answered is not: the answer must carry the same Via (RFC 3261 section 8.2.6.2), which nobody on
-    # the way back can read either.
     with pytest.raises(ParseError):
         _ = message.via
-    dropped(data)
+    # Who sent it can be read. The answer has the same Via (RFC 3261 section 8.2.6.2), and nothing is added to it.
+    world = World()
+    (refusal,) = world.datagram(data)
+    assert refusal.startswith(b"SIP/2.0 400 Bad Request\r\nVia: SIP/2.0/UDP 192.0.2.15;;,;,,\r\n")
+    assert world.sent[-1].flow.remote == (ALICE[0], 5060)
+    dropped(data.replace(b"192.0.2.15;;,;,,", b";;,;,,"))
     # The Contact alone does not matter to whom it is not for.
     answered(data.replace(b";;,;,,", b";branch=z9hG4bKinv01"), "405 Method Not Allowed")
 

@@ -29,7 +29,7 @@ ALLOWED = {"MESSAGE", "REGISTER", "OPTIONS", "CANCEL", "ACK"}
 """The methods in the Allow of a 405, a 501 and a 200 to OPTIONS."""
 
 # What is for the hop, or says how long the body is.
-_OF_THE_HOP = {"via", "max-forwards", "route", "record-route", "content-length"}
+_OF_THE_HOP = {"via", "max-forwards", "max-breadth", "route", "record-route", "content-length"}
 # What the silo writes out anew: the same value, the name and its folds as we spell them.
 _WRITTEN_ANEW = {"from", "to", "call-id", "cseq", "content-type", "date"}
 
