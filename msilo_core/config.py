@@ -1,11 +1,16 @@
 """What the engine is told before it starts."""
 
+from typing import Literal, TypeAlias
+
 import msgspec
 
 from msilo_core.errors import LocalError
 from msilo_core.flow import TransportName
 
-__all__ = ["Config", "SiloConfig", "TransportName"]
+__all__ = ["Config", "PathMode", "SiloConfig", "TransportName"]
+
+PathMode: TypeAlias = Literal["strict", "lazy"]
+"""See :class:`Config`."""
 
 
 class SiloConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -42,8 +47,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         trusted: networks in CIDR form whose requests are served; others get 403. Loopback by default.
         node: name of this server in leases; must be unique among those that share a store and differ after a restart.
         expires_default_s: lifetime of a binding that asks for none (RFC 3261 section 10.2.1.1: one hour).
-        expires_min_s: shorter ones get 423; 60 as RFC 3261 section 10.3 shows.
+        expires_min_s: shorter ones get 423, where they are shorter than an hour too (RFC 3261 section 10.3 step 7).
         expires_max_s: longer ones are shortened to this.
+        path_mode: what becomes of a REGISTER with a Path of a user agent that does not say that it supports that (RFC
+            3327 section 5.3), in the words of Kamailio's registrar: ``strict`` refuses it with 420, as the RFC
+            recommends; ``lazy`` takes it, and does not return the Path.
         relay_ms: how long a live MESSAGE may wait for the phone's final answer before it is stored. Well below Timer F
             of the sender (32 s), so that the 202 still finds its transaction (RFC 4321 section 1.2).
         fork_ms: how long contacts of a higher q have a message to themselves before those of the next q are tried too;
@@ -63,6 +71,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     expires_default_s: int = 3600
     expires_min_s: int = 60
     expires_max_s: int = 86_400
+    path_mode: PathMode = "strict"
     relay_ms: int = 6_000
     fork_ms: int = 2_000
     lease_ms: int = 40_000

@@ -38,7 +38,7 @@ from msilo_core.identity import hidden_headers
 from msilo_core.limits import Limits
 from msilo_core.message import Request, Response
 from msilo_core.outbound import Outbound, Proxy, parse_foreign
-from msilo_core.registrar import register_of, response_headers
+from msilo_core.registrar import IntervalTooBrief, PathNotSupported, register_of, response_headers
 from msilo_core.relay import Relay
 from msilo_core.route import Call, Route, ServerRoute
 from msilo_core.rows import AlreadyExpired, row_of
@@ -216,6 +216,9 @@ class Engine(Element):
             return self._respond(transaction, request, flow, error.status_hint, now)
         owner = self._owner_of(request, request_uri, flow)
         is_local = owner is not None and self._serves(owner.domain)
+        if request.method == "REGISTER" and not _is_literal(request_uri.host):
+            # Section 10.3 step 1: is it for this registrar at all? By an address it has come to the right place.
+            is_local &= self._serves(normalise_host(request_uri.host))
         call = Call(
             self, transaction, request, flow, str(request_uri), route, owner, is_local, self._is_trusted(flow), now
         )
@@ -340,9 +343,13 @@ class Engine(Element):
             change = register_of(call.request, call.flow, self._config, now)
             self._require_first(call, call.owner)
         except PeerError as error:
-            extra = [("Min-Expires", str(self._config.expires_min_s))] if error.status_hint == 423 else []
+            extra: list[tuple[str, str]] = []
+            if isinstance(error, IntervalTooBrief):
+                extra = [("Min-Expires", str(self._config.expires_min_s))]
+            elif isinstance(error, PathNotSupported):
+                extra = [("Unsupported", "path")]
             return self._respond(call.transaction, call.request, call.flow, error.status_hint, now, headers=extra)
-        token = self._desk.issue(partial(self._bound, call), _ignore, now)
+        token = self._desk.issue(partial(self._bound, call, change.path), _ignore, now)
         return [
             Bind(
                 token, call.owner, now.unix_s, change.callid, change.cseq, change.contacts, change.remove_all,
@@ -411,12 +418,12 @@ class Engine(Element):
             self.statistics.stored_messages += 1
         return self._silo.note_row(call, owner, completion.message_id)
 
-    def _bound(self, call: Call, completion: Completion, now: Moment) -> list[Action]:
+    def _bound(self, call: Call, path: str, completion: Completion, now: Moment) -> list[Action]:
         assert call.owner is not None
         match completion:
             case Bound(bindings=bindings, waiting=waiting):
                 self.statistics.registrations += 1
-                headers = response_headers(bindings, now)
+                headers = response_headers(bindings, path, now)
                 actions = self._respond(call.transaction, call.request, call.flow, 200, now, headers=headers)
                 return actions + self._silo.bound(call.owner, bindings, waiting, now)
             case Refused(status=status, reason=reason):
@@ -475,6 +482,11 @@ class Engine(Element):
         self.statistics.expired_messages += completion.messages
         # A store deletes so many at a time that nobody waits for it long; there may be more.
         return [self._expire(now)] if completion.messages and not self._closing else []
+
+
+def _is_literal(host: str) -> bool:
+    # No name ends in a digit alone: see normalise_host.
+    return host.startswith("[") or host.rpartition(".")[2].isdigit()
 
 
 def _networks(texts: tuple[str, ...]) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:

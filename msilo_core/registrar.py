@@ -14,12 +14,14 @@ from msilo_core.config import Config
 from msilo_core.errors import ParseError, PeerError
 from msilo_core.fields import STAR, Contact, format_date, parse_name_addr, split_list
 from msilo_core.flow import Flow
+from msilo_core.limits import Limits
 from msilo_core.message import Request
 from msilo_core.uri import parse_uri
 
 __all__ = [
     "Change",
     "IntervalTooBrief",
+    "PathNotSupported",
     "Rebinding",
     "Rejection",
     "preferred",
@@ -27,6 +29,11 @@ __all__ = [
     "register_of",
     "response_headers",
 ]
+
+_HOUR_S = 3600
+
+# The length of a contact is looked after where the REGISTER is read.
+_UNBOUNDED = Limits(uri_bytes_max=2**31)
 
 # One parameter with its semicolon; a quoted string in it may hold semicolons.
 _PARAM = re.compile(r';[^;"]*(?:"(?:[^"\\]|\\.)*"[^;"]*)*')
@@ -38,13 +45,27 @@ class IntervalTooBrief(PeerError):
     status_hint = 423
 
 
+class PathNotSupported(PeerError):
+    """A proxy put a Path into the REGISTER of a user agent that does not support it (RFC 3327 section 5.3)."""
+
+    status_hint = 420
+
+    def __init__(self) -> None:
+        super().__init__("a Path that the user agent does not know of")
+
+
 class Change(msgspec.Struct, frozen=True, gc=False):
-    """What a REGISTER asks for; see :class:`msilo_core.actions.Bind`."""
+    """What a REGISTER asks for; see :class:`msilo_core.actions.Bind`.
+
+    Attributes:
+        path: value of Path to return in the 200, or empty.
+    """
 
     callid: str
     cseq: int
     contacts: tuple[Binding, ...]
     remove_all: bool
+    path: str = ""
 
 
 def register_of(request: Request, flow: Flow, config: Config, now: Moment) -> Change:
@@ -59,6 +80,7 @@ def register_of(request: Request, flow: Flow, config: Config, now: Moment) -> Ch
     Raises:
         ParseError: a Contact or a Path is not one, or `*` stands with anything but ``Expires: 0``.
         IntervalTooBrief: a binding is asked for less than ``expires_min_s``.
+        PathNotSupported: there is a Path, and ``path_mode`` is ``strict``.
     """
     callid, cseq = request.call_id, request.cseq.number
     contacts = request.contacts
@@ -69,6 +91,9 @@ def register_of(request: Request, flow: Flow, config: Config, now: Moment) -> Ch
         return Change(callid, cseq, (), True)
     methods = ",".join(request.get_all("allow"))
     path = _path_of(request)
+    knows_path = bool(path) and _supports_path(request)
+    if path and not knows_path and config.path_mode == "strict":
+        raise PathNotSupported
     return Change(
         callid,
         cseq,
@@ -91,12 +116,15 @@ def register_of(request: Request, flow: Flow, config: Config, now: Moment) -> Ch
             for contact in contacts
         ),
         False,
+        path if knows_path else "",
     )
 
 
-def response_headers(bindings: tuple[Binding, ...], now: Moment) -> list[tuple[str, str]]:
-    """Return the headers of the 200: every binding with its remaining seconds, and the date (step 8)."""
+def response_headers(bindings: tuple[Binding, ...], path: str, now: Moment) -> list[tuple[str, str]]:
+    """Return the headers of the 200: every binding with its remaining seconds, the date (step 8), and the Path."""
     headers = [("Date", format_date(now.unix_s))]
+    if path:
+        headers.append(("Path", path))
     headers += [("Contact", f"<{b.contact}>{b.params};expires={b.expires_s - now.unix_s}") for b in bindings]
     return headers
 
@@ -107,6 +135,11 @@ def _path_of(request: Request) -> str:
     for element in elements:
         _ = parse_name_addr(element).uri
     return ", ".join(elements)
+
+
+def _supports_path(request: Request) -> bool:
+    tags = [tag for key in ("supported", "require") for value in request.get_all(key) for tag in split_list(value)]
+    return any(tag.lower() == "path" for tag in tags)
 
 
 def _without_expires(params: str) -> str:
@@ -121,7 +154,9 @@ def _name_of(param: str) -> str:
 
 def _granted_s(contact: Contact, default_s: int, config: Config) -> int:
     asked_s = default_s if contact.expires_s is None else contact.expires_s
-    if 0 < asked_s < config.expires_min_s:
+    # "If and only if the requested expiration interval is greater than zero AND smaller than one hour AND less than a
+    # registrar-configured minimum" (step 7).
+    if 0 < asked_s < min(config.expires_min_s, _HOUR_S):
         raise IntervalTooBrief(f"{asked_s} s is less than {config.expires_min_s} s")
     return min(asked_s, config.expires_max_s)
 
@@ -154,9 +189,13 @@ def rebind(current: tuple[Binding, ...], change: Bind) -> Rebinding | Rejection:
 
     Args:
         current: the owner's bindings as they stand, expired ones allowed: they count as absent.
-        change: the REGISTER; each of its contacts is matched with a current one by :func:`_same_contact`.
+        change: the REGISTER.
     """
+    if sum(contact.expires_s > change.now_s for contact in change.contacts) > change.bindings_max:
+        # Before they are compared with each other, which takes quadratic time.
+        return _too_many()
     alive = {binding.contact: binding for binding in current if binding.expires_s > change.now_s}
+    uris = {contact: parse_uri(contact, _UNBOUNDED) for contact in alive}
     # Rows of bindings that ran out are swept by the cleaner; one that is registered again is simply replaced.
     if change.remove_all:
         for binding in alive.values():
@@ -166,7 +205,12 @@ def rebind(current: tuple[Binding, ...], change: Bind) -> Rebinding | Rejection:
     written: list[Binding] = []
     removed: list[str] = []
     for contact in change.contacts:
-        known = next((b for b in alive.values() if _same_contact(b, contact)), None)
+        uri = parse_uri(contact.contact, _UNBOUNDED)
+        # "... by URI comparison rules" (section 10.3 step 7), which are those of section 19.1.4.
+        same = contact.contact if contact.contact in alive else None
+        if same is None:
+            same = next((text for text in alive if uris[text].equivalent(uri)), None)
+        known = None if same is None else alive[same]
         if known is not None:
             # A contact may stand twice in one request: the last one counts.
             if _is_stale(known, change) and known not in written:
@@ -176,24 +220,24 @@ def rebind(current: tuple[Binding, ...], change: Bind) -> Rebinding | Rejection:
             if known is not None and known.contact != contact.contact:
                 removed.append(known.contact)
             alive[contact.contact] = contact
+            uris[contact.contact] = uri
             written.append(contact)
         elif known is not None:
             removed.append(known.contact)
     if len(alive) > change.bindings_max and written:
-        # No status of its own exists for this; 403 tells the device not to try again unchanged.
-        return Rejection(403, "Too Many Bindings")
+        return _too_many()
     return Rebinding(tuple(sorted(alive.values(), key=preferred)), tuple(written), tuple(removed))
-
-
-def _same_contact(known: Binding, contact: Binding) -> bool:
-    # "... by URI comparison rules" (section 10.3 step 7), which are those of section 19.1.4.
-    return known.contact == contact.contact or parse_uri(known.contact).equivalent(parse_uri(contact.contact))
 
 
 def _is_stale(known: Binding, change: Bind) -> bool:
     # "If the Call-ID value in the existing binding differs from the Call-ID value in the request, the binding MUST be
     # removed/updated ... If they are the same, the registrar compares the CSeq value."
     return known.callid == change.callid and known.cseq >= change.cseq
+
+
+def _too_many() -> Rejection:
+    # No status of its own exists for this; 403 tells the device not to try again unchanged.
+    return Rejection(403, "Too Many Bindings")
 
 
 def _out_of_order() -> Rejection:
