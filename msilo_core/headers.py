@@ -8,14 +8,18 @@ import msgspec
 
 from msilo_core.errors import ParseError
 from msilo_core.fields import (
+    Challenge,
     Contact,
+    Credentials,
     CSeq,
     NameAddr,
     Star,
     Via,
     parse_call_id,
+    parse_challenge,
     parse_contacts,
     parse_content_length,
+    parse_credentials,
     parse_cseq,
     parse_delta_seconds,
     parse_max_breadth,
@@ -157,6 +161,26 @@ class Headers(msgspec.Struct, kw_only=True, eq=False, gc=False):
         """All values of Path as received, comma-separated, or empty (RFC 3327)."""
         return ",".join(self.get_all("path"))
 
+    @property
+    def authorization(self) -> tuple[Credentials, ...]:
+        """The lines of Authorization, one value each."""
+        return self._credentials("authorization")
+
+    @property
+    def proxy_authorization(self) -> tuple[Credentials, ...]:
+        """The lines of Proxy-Authorization, one value each."""
+        return self._credentials("proxy-authorization")
+
+    @property
+    def www_authenticate(self) -> tuple[Challenge, ...]:
+        """The lines of WWW-Authenticate, one value each, the one that the server likes best first."""
+        return self._challenges("www-authenticate")
+
+    @property
+    def proxy_authenticate(self) -> tuple[Challenge, ...]:
+        """The lines of Proxy-Authenticate, one value each, in their order as those of :attr:`www_authenticate`."""
+        return self._challenges("proxy-authenticate")
+
     def require_single(self, *keys: str) -> None:
         """Make sure that headers stand there on one line each, or not at all.
 
@@ -169,6 +193,12 @@ class Headers(msgspec.Struct, kw_only=True, eq=False, gc=False):
 
     def _list(self, key: str) -> list[str]:
         return [part for value in self.get_all(key) for part in split_list(value)]
+
+    def _credentials(self, key: str) -> tuple[Credentials, ...]:
+        return tuple(parse_credentials(value) for value in self.get_all(key))
+
+    def _challenges(self, key: str) -> tuple[Challenge, ...]:
+        return tuple(parse_challenge(value) for value in self.get_all(key))
 
     def _mandatory(self, key: str) -> str:
         value = self.head.first.get(key)

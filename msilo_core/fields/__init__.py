@@ -6,11 +6,13 @@ accepts, with the same result; a test compares the two.
 
 All functions take one unfolded value; blanks around it do not matter. What they do not accept they answer with
 :class:`msilo_core.ParseError`. Parameters are kept as received; of a name that stands twice the first counts (RFC 3261
-section 7.3.1 forbids it), but a second ``tag`` or ``branch``, which would name two dialogs or transactions, is refused.
+section 7.3.1 forbids it), but a second ``tag`` or ``branch``, which would name two dialogs or transactions, is refused,
+and so is a second parameter of any name where it is about who somebody is.
 """
 
 from msilo_core.fields.addresses import STAR, Contact, NameAddr, Star, parse_contacts, parse_name_addr
 from msilo_core.fields.contents import MediaType, check_media_type, parse_media_type
+from msilo_core.fields.credentials import Challenge, Credentials, parse_challenge, parse_credentials
 from msilo_core.fields.numbers import (
     DELTA_SECONDS_MAX,
     CSeq,
@@ -30,7 +32,9 @@ __all__ = [
     "DELTA_SECONDS_MAX",
     "STAR",
     "CSeq",
+    "Challenge",
     "Contact",
+    "Credentials",
     "MediaType",
     "NameAddr",
     "Star",
@@ -38,8 +42,10 @@ __all__ = [
     "check_media_type",
     "format_date",
     "parse_call_id",
+    "parse_challenge",
     "parse_contacts",
     "parse_content_length",
+    "parse_credentials",
     "parse_cseq",
     "parse_date",
     "parse_delta_seconds",
