@@ -1,4 +1,4 @@
-"""Branches, tags and Call-IDs from an injected source of randomness."""
+"""Branches, tags, Call-IDs and nonces from an injected source of randomness."""
 
 import hashlib
 import random
@@ -33,6 +33,10 @@ class Entropy:
     def call_id(self) -> str:
         """Return a Call-ID (RFC 3261 section 8.1.1.4)."""
         return f"{self._source.getrandbits(96):024x}"
+
+    def octets(self, size: int) -> bytes:
+        """Return so many fresh octets, as for a nonce."""
+        return self._source.randbytes(size)
 
     def stable_tag(self, key: str) -> str:
         """Return the tag that goes with `key`: always the same, and not to be guessed without the salt."""

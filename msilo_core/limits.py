@@ -76,6 +76,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     bindings_per_aor_max: int = 16
     """Contacts registered for one address of record: a person has a handful of devices."""
 
+    nonces_max: int = 50_000
+    """Used Digest nonces that are remembered against replays: some 300 octets each. Past it the oldest are stale before
+    their time, and their devices are challenged once more."""
+
     waiting_per_owner_max: int = 64
     """Live messages that wait in memory behind one that is being relayed to the same owner; past it: 503."""
 

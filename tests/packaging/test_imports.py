@@ -16,6 +16,7 @@ import msilo_storage
 _INTERNAL = {
     "admission",
     "desk",
+    "digest",
     "element",
     "entropy",
     "fork",
@@ -24,6 +25,8 @@ _INTERNAL = {
     "head",
     "identity",
     "inbox",
+    "keyring",
+    "nonces",
     "outbound",
     "outcome",
     "registrar",
