@@ -18,6 +18,7 @@ from msilo_core.actions import (
     Dumped,
     Expire,
     Expired,
+    FindUser,
     LookedUp,
     LookUp,
     Send,
@@ -26,6 +27,7 @@ from msilo_core.actions import (
     StorageFailed,
     Store,
     Stored,
+    UserFound,
 )
 from msilo_core.framing import Keepalive, Malformed, StreamFramer, frame_datagram
 from msilo_core.message import Request, Response
@@ -103,7 +105,7 @@ class _World:
 
     def take(self, actions: list[Action]) -> None:
         for action in actions:
-            if isinstance(action, LookUp | Bind | Store | Dump | Settle | Expire):
+            if isinstance(action, LookUp | Bind | Store | FindUser | Dump | Settle | Expire):
                 assert action.token not in self.awaited, "a token was issued twice"
                 self.awaited[action.token] = action
             elif isinstance(action, Send):
@@ -126,6 +128,8 @@ class _World:
             case Store():
                 self.rows += 1
                 return Stored(action.token, self.rows)
+            case FindUser():
+                return UserFound(action.token, None)
             case Dump():
                 return Dumped(action.token, ())
             case Settle():

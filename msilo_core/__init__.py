@@ -18,5 +18,6 @@ from msilo_core.message import *
 from msilo_core.route import *
 from msilo_core.statistics import *
 from msilo_core.uri import *
+from msilo_core.users import *
 
 __version__ = "0.1.0"

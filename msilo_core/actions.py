@@ -13,6 +13,7 @@ import msgspec
 from msilo_core.flow import Flow
 from msilo_core.message import Request
 from msilo_core.uri import Aor
+from msilo_core.users import User
 
 __all__ = [
     "Action",
@@ -28,6 +29,7 @@ __all__ = [
     "Dumped",
     "Expire",
     "Expired",
+    "FindUser",
     "LookUp",
     "LookedUp",
     "Message",
@@ -40,6 +42,7 @@ __all__ = [
     "StorageFailed",
     "Store",
     "Stored",
+    "UserFound",
 ]
 
 
@@ -236,6 +239,13 @@ class Store(msgspec.Struct, frozen=True, tag=True, gc=False):
     message: Message
 
 
+class FindUser(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Who is `owner`, for whom a request with Digest credentials came? Answer: :class:`UserFound`."""
+
+    token: int
+    owner: Aor
+
+
 class Dump(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Lease the oldest messages that wait for `owner`. Answer: :class:`Dumped`.
 
@@ -279,7 +289,7 @@ class Expire(msgspec.Struct, frozen=True, tag=True, gc=False):
     now_ms: int
 
 
-StorageAction: TypeAlias = LookUp | Bind | Store | Dump | Settle | Expire
+StorageAction: TypeAlias = LookUp | Bind | Store | FindUser | Dump | Settle | Expire
 Action: TypeAlias = Send | CloseFlow | Dropped | Answered | Arrived | StorageAction
 
 
@@ -321,6 +331,13 @@ class Stored(msgspec.Struct, frozen=True, tag=True, gc=False):
     repeated: bool = False
 
 
+class UserFound(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """The user, or None if there is no such one."""
+
+    token: int
+    user: User | None
+
+
 class Dumped(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Messages leased, oldest first.
 
@@ -353,4 +370,4 @@ class StorageFailed(msgspec.Struct, frozen=True, tag=True, gc=False):
     reason: str
 
 
-Completion: TypeAlias = LookedUp | Bound | Refused | Stored | Dumped | Settled | Expired | StorageFailed
+Completion: TypeAlias = LookedUp | Bound | Refused | Stored | UserFound | Dumped | Settled | Expired | StorageFailed

@@ -18,6 +18,7 @@ from msilo_core.element import Element, earliest
 from msilo_core.errors import LocalError, PeerError
 from msilo_core.fields import STAR
 from msilo_core.flow import Flow
+from msilo_core.keyring import Answer, Keyring
 from msilo_core.limits import Limits
 from msilo_core.message import Request, Response
 from msilo_core.relay import MAX_FORWARDS
@@ -25,13 +26,26 @@ from msilo_core.transactions import ClientTransaction
 from msilo_core.transport import via_value
 from msilo_core.uri import parse_uri
 
-__all__ = ["UserAgent"]
+__all__ = ["Account", "UserAgent"]
 
 # MESSAGEs remembered so that one that comes again is not shown twice.
 _SEEN_MAX = 1_000
 
 # After a REGISTER that failed.
 _RETRY_S = 30
+
+_CHALLENGES_MAX = 4
+
+
+class Account(msgspec.Struct, frozen=True, gc=False):
+    """Whom a user agent proves to be when it is challenged; the password does not show in a repr."""
+
+    username: str
+    password: str
+
+    def __repr__(self) -> str:
+        """Return who it is."""
+        return f"Account(username={self.username!r})"
 
 
 class _Registration(msgspec.Struct):
@@ -47,6 +61,42 @@ class _Registration(msgspec.Struct):
     number: int = 0
 
 
+class _Sent(msgspec.Struct):
+    """A request that was sent, and will be again if it is challenged.
+
+    Attributes:
+        number: what its sender knows it by.
+        flow: how it goes.
+        method: its method.
+        request_uri: its Request-URI.
+        from_uri: sender.
+        to_uri: recipient.
+        tag: of From.
+        call_id: its Call-ID.
+        cseq: number of the last that was sent.
+        headers: beside those, Content-Length and credentials.
+        body: octets.
+        registration: what it is for, or None.
+        answers: the credentials that it carried.
+        challenges: how often it was challenged.
+    """
+
+    number: int
+    flow: Flow
+    method: str
+    request_uri: str
+    from_uri: str
+    to_uri: str
+    tag: str
+    call_id: str
+    cseq: int
+    headers: list[tuple[str, str]]
+    body: bytes = b""
+    registration: _Registration | None = None
+    answers: tuple[Answer, ...] = ()
+    challenges: int = 0
+
+
 class UserAgent(Element):
     """A phone's SIP without a phone."""
 
@@ -58,12 +108,22 @@ class UserAgent(Element):
         limits: Limits | None = None,
         *,
         entropy: random.Random | None = None,
+        account: Account | None = None,
         now: Moment,
     ) -> None:
-        """Make an agent; `config` is used for its timers only, the other arguments are those of the engine."""
+        """Make an agent.
+
+        Args:
+            config: used for its timers only.
+            limits: as the engine's.
+            entropy: as the engine's.
+            account: what challenges are answered with (Digest: RFC 7616, RFC 8760); None leaves them unanswered.
+            now: the present.
+        """
         super().__init__(config if config is not None else Config(), limits, entropy, now)
+        self._keyring = None if account is None else Keyring(account.username, account.password, self._entropy)
         self._numbers = 0
-        self._under_way: dict[str, tuple[int, _Registration | None]] = {}
+        self._under_way: dict[str, _Sent] = {}
         self._registrations: dict[str, _Registration] = {}
         self._refreshes: Deadlines[str] = Deadlines()
         self._seen: OrderedDict[tuple[str, int, str], None] = OrderedDict()
@@ -106,19 +166,21 @@ class UserAgent(Element):
         headers = [("Content-Type", content_type)]
         if expires_s is not None:
             headers.append(("Expires", str(expires_s)))
-        return self._request(
-            "MESSAGE",
+        self._numbers += 1
+        sent = _Sent(
+            self._numbers,
             flow,
+            "MESSAGE",
             to_uri,
             from_uri,
             to_uri,
             self._entropy.tag(),
             self._entropy.call_id(),
-            1,
+            0,
             headers,
             body,
-            now,
         )
+        return sent.number, self._send(sent, now)
 
     def register(
         self, flow: Flow, *, aor_uri: str, contact_uri: str, expires_s: int = 3600, now: Moment
@@ -203,12 +265,27 @@ class UserAgent(Element):
         """A request of ours was answered (:class:`msilo_core.transactions.ClientUser`)."""
         if status < 200:
             return []
-        number, registration = self._under_way.pop(transaction.branch)
+        sent = self._under_way.pop(transaction.branch)
+        if response is not None and status in (401, 407) and self._has_answer(sent, response):
+            return self._send(sent, now)
+        registration = sent.registration
         reason = response.reason if response is not None else ""
         if registration is not None and self._registrations.get(registration.aor_uri) is registration:
             wait_s = _RETRY_S if status >= 300 or response is None else _refresh_in_s(registration, response)
             self._refreshes.arm(registration.aor_uri, now.mono_ms + wait_s * 1000)
-        return [Answered(number, transaction.method, status, reason, response is not None)]
+        return [Answered(sent.number, transaction.method, status, reason, response is not None)]
+
+    def _has_answer(self, sent: _Sent, response: Response) -> bool:
+        """Say whether a challenged request is to be sent again with credentials (RFC 3261 section 22.2)."""
+        sent.challenges += 1
+        # One for the server, one for each of a few proxies on the way, and a nonce that had become stale.
+        if self._keyring is None or sent.challenges > _CHALLENGES_MAX:
+            return False
+        try:
+            offered = response.www_authenticate, response.proxy_authenticate
+        except PeerError:
+            return False
+        return self._keyring.challenged(*offered, sent.answers)
 
     def _receive_new(self, request: Request, key: str, flow: Flow, now: Moment) -> list[Action]:
         if request.method == "OPTIONS":
@@ -233,12 +310,12 @@ class UserAgent(Element):
         return True
 
     def _register(self, registration: _Registration, expires_s: int, now: Moment) -> list[Action]:
-        registration.cseq += 1
         aor = parse_uri(registration.aor_uri)
         contact = f"<{registration.contact_uri}>;expires={expires_s}"
-        _, actions = self._request(
-            "REGISTER",
+        sent = _Sent(
+            registration.number,
             registration.flow,
+            "REGISTER",
             f"{aor.scheme}:{aor.host}",
             registration.aor_uri,
             registration.aor_uri,
@@ -246,47 +323,36 @@ class UserAgent(Element):
             registration.call_id,
             registration.cseq,
             [("Contact", contact), ("Allow", ", ".join(self.allow))],
-            b"",
-            now,
-            registration,
+            registration=registration,
         )
-        return actions
+        return self._send(sent, now)
 
-    def _request(
-        self,
-        method: str,
-        flow: Flow,
-        request_uri: str,
-        from_uri: str,
-        to_uri: str,
-        tag: str,
-        call_id: str,
-        cseq: int,
-        headers: list[tuple[str, str]],
-        body: bytes,
-        now: Moment,
-        registration: _Registration | None = None,
-    ) -> tuple[int, list[Action]]:
+    def _send(self, sent: _Sent, now: Moment) -> list[Action]:
+        # "... it MUST increment the CSeq header field value as it would normally when sending an updated request"
+        # (RFC 3261 section 22.1), and a registrar wants that of all requests with one Call-ID.
+        sent.cseq += 1
+        if sent.registration is not None:
+            sent.registration.cseq = sent.cseq
+        if self._keyring is not None:
+            sent.answers = self._keyring.answers(sent.method, sent.request_uri, sent.body)
         branch = self._entropy.branch()
         data = build_request(
-            method,
-            request_uri,
+            sent.method,
+            sent.request_uri,
             [
-                ("Via", via_value(flow, branch)),
+                ("Via", via_value(sent.flow, branch)),
                 ("Max-Forwards", str(MAX_FORWARDS)),
-                ("From", f"<{from_uri}>;tag={tag}"),
-                ("To", f"<{to_uri}>"),
-                ("Call-ID", call_id),
-                ("CSeq", f"{cseq} {method}"),
-                *headers,
+                ("From", f"<{sent.from_uri}>;tag={sent.tag}"),
+                ("To", f"<{sent.to_uri}>"),
+                ("Call-ID", sent.call_id),
+                ("CSeq", f"{sent.cseq} {sent.method}"),
+                *((name, str(credentials)) for name, credentials in sent.answers),
+                *sent.headers,
             ],
-            body,
+            sent.body,
         )
-        if registration is None:
-            self._numbers += 1
-        number = self._numbers if registration is None else registration.number
-        self._under_way[branch] = (number, registration)
-        return number, self._clients.begin(branch, method, flow, data, self, now)
+        self._under_way[branch] = sent
+        return self._clients.begin(branch, sent.method, sent.flow, data, self, now)
 
 
 def _refresh_in_s(registration: _Registration, response: Response) -> int:

@@ -83,6 +83,7 @@ def forward(
     via: str,
     counts: Mapping[str, int],
     drop: Collection[str] = (),
+    drop_lines: Collection[str] = (),
     via_suffix: str = "",
     route: str = "",
 ) -> bytes:
@@ -96,6 +97,7 @@ def forward(
         via: value of the Via line that is put on top.
         counts: new values of headers that hold one number, as Max-Forwards; added if there were none.
         drop: keys of headers that are left out.
+        drop_lines: header lines as received that are left out.
         via_suffix: parameters for the Via that was topmost, as in :func:`build_response`.
         route: value of a Route line that is put below our Via; empty adds none.
 
@@ -111,7 +113,7 @@ def forward(
     if via_suffix:
         replaced["via"] = f"Via: {_completed_via(request, via_suffix)}"
     for key, line in request.raw_lines:
-        if key not in drop:
+        if key not in drop and line not in drop_lines:
             lines.append(replaced.pop(key, line))
     replaced.pop("via", None)
     lines += replaced.values()

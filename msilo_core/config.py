@@ -4,10 +4,11 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from msilo_core.digest import SUPPORTED
 from msilo_core.errors import LocalError
 from msilo_core.flow import TransportName
 
-__all__ = ["Config", "PathMode", "SiloConfig", "TransportName"]
+__all__ = ["AuthConfig", "Config", "PathMode", "SiloConfig", "TransportName"]
 
 PathMode: TypeAlias = Literal["strict", "lazy"]
 """See :class:`Config`."""
@@ -37,6 +38,31 @@ class SiloConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise LocalError(f"add_date = {self.add_date} is out of range: give 0 or 1")
 
 
+class AuthConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """How users prove who they are (Digest: RFC 7616, RFC 8760).
+
+    Attributes:
+        algorithms: to challenge with, the preferred one first: ``SHA-256``, ``SHA-512-256``, ``MD5``. A phone answers
+            the first that it knows, and the store must have the user's HA1 for that: rows of a Kamailio have one for
+            MD5 alone.
+        nonce_lifetime_s: how long a nonce may be used, at least 1; a phone whose nonce is older is asked again, and its
+            user is not.
+    """
+
+    algorithms: tuple[str, ...] = tuple(algorithm.value for algorithm in SUPPORTED)
+    nonce_lifetime_s: int = 300
+
+    def __post_init__(self) -> None:
+        known = [algorithm.value for algorithm in SUPPORTED]
+        for name in self.algorithms:
+            if name not in known:
+                raise LocalError(f"algorithms: {name!r} is not one that this machine has: give {' or '.join(known)}")
+        if not self.algorithms or len(set(self.algorithms)) < len(self.algorithms):
+            raise LocalError(f"algorithms = {list(self.algorithms)} is out of range: give one or more, each once")
+        if self.nonce_lifetime_s < 1:
+            raise LocalError(f"nonce_lifetime_s = {self.nonce_lifetime_s} is out of range: give 1 or more")
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Policy and timers of one engine.
 
@@ -44,7 +70,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         domains: host parts whose users are ours, lower case; empty: any, which only suits trusted senders.
         foreign: what a MESSAGE for any other domain gets: the status 404 or 403, or the SIP URI of a proxy that it goes
             on to, with an IP address for a host.
-        trusted: networks in CIDR form whose requests are served; others get 403. Loopback by default.
+        trusted: networks in CIDR form whose requests are believed. Loopback by default.
+        auth: how everybody else proves who they are; None: they get 403.
         node: name of this server in leases; must be unique among those that share a store and differ after a restart.
         expires_default_s: lifetime of a binding that asks for none (RFC 3261 section 10.2.1.1: one hour).
         expires_min_s: shorter ones get 423, where they are shorter than an hour too (RFC 3261 section 10.3 step 7).
@@ -67,6 +94,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     domains: frozenset[str] = frozenset()
     foreign: str = "404"
     trusted: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
+    auth: AuthConfig | None = None
     node: str = "msilo"
     expires_default_s: int = 3600
     expires_min_s: int = 60
@@ -81,5 +109,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     silo: SiloConfig = SiloConfig()
 
     def __post_init__(self) -> None:
+        if not 0 < self.expires_min_s <= self.expires_default_s <= self.expires_max_s:
+            raise LocalError(
+                f"expires_min = {self.expires_min_s}, expires_default = {self.expires_default_s}, "
+                f"expires_max = {self.expires_max_s} is out of order: give them ascending, from 1 on"
+            )
         if self.lease_ms <= 64 * self.t1_ms:
             raise LocalError(f"lease_ms = {self.lease_ms} is out of range: give more than 64 * t1_ms")

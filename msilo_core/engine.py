@@ -5,10 +5,8 @@ be polled for but the next deadline. Peers cannot make it raise: what they do wr
 a :class:`Dropped`.
 """
 
-import ipaddress
 import random
 from functools import partial
-from typing import Final
 
 from msilo_core.actions import (
     Action,
@@ -17,23 +15,27 @@ from msilo_core.actions import (
     Completion,
     Expire,
     Expired,
+    FindUser,
     LookedUp,
     LookUp,
     Refused,
     StorageFailed,
     Store,
     Stored,
+    UserFound,
 )
 from msilo_core.admission import refuse_extensions
 from msilo_core.clock import Deadlines, Moment
 from msilo_core.compose import relay_response
 from msilo_core.config import Config
 from msilo_core.desk import Desk
+from msilo_core.digest import Verdict
 from msilo_core.element import Element, earliest
 from msilo_core.errors import LocalError, PeerError, Unsupported
 from msilo_core.fields import parse_name_addr, split_list
 from msilo_core.flow import Flow
 from msilo_core.grammar import normalise_host
+from msilo_core.guard import Claim, Guard
 from msilo_core.identity import hidden_headers
 from msilo_core.limits import Limits
 from msilo_core.message import Request, Response
@@ -47,10 +49,6 @@ from msilo_core.transactions import ServerTransaction
 from msilo_core.uri import Aor, SipUri, parse_aor
 
 __all__ = ["Engine"]
-
-# Hosts whose trust has been decided are remembered, so that a datagram costs a dict look-up; a scan of addresses
-# must not grow it for ever.
-_TRUST_CACHE_MAX: Final = 10_000
 
 
 class Overloaded(PeerError):
@@ -96,15 +94,14 @@ class Engine(Element):
             route: what becomes of a request; :class:`ServerRoute` if None.
 
         Raises:
-            LocalError: a network in `config.trusted` is not one, or `config.foreign` cannot be understood.
+            LocalError: a value in `config` cannot be understood; the text says what to give.
         """
         super().__init__(config, limits, entropy, now)
         self._route: Route = route if route is not None else ServerRoute()
-        self._trusted = _networks(config.trusted)
-        self._trust: dict[str, bool] = {}
+        self._guard = Guard(config, self._limits, self._entropy, now)
         self._desk = Desk(self._limits)
         self._cleaner: Deadlines[None] = Deadlines()
-        self._relay = Relay(self._clients, self._entropy, self._is_trusted)
+        self._relay = Relay(self._clients, self._entropy, self._guard.is_trusted)
         foreign = parse_foreign(config.foreign)
         self._foreign: int | Outbound = (
             Outbound(foreign, self._relay, self._pass_back, self._fail_call) if isinstance(foreign, Proxy) else foreign
@@ -118,7 +115,7 @@ class Engine(Element):
             self._relay,
             self.statistics,
             is_open=self._streams.__contains__,
-            is_trusted=self._is_trusted,
+            is_trusted=self._guard.is_trusted,
             pass_on=self.call_pass_on,
             fail_call=self._fail_call,
             refuse=self.call_reply,
@@ -195,7 +192,8 @@ class Engine(Element):
     # -- Messages ------------------------------------------------------------------------------------------------------
 
     def _receive_new(self, request: Request, key: str, flow: Flow, now: Moment) -> list[Action]:
-        if not self._is_trusted(flow):
+        is_trusted = self._guard.is_trusted(flow)
+        if not is_trusted and not self._guard.knows_users:
             return self._answer(request, flow, 403, "Not a Trusted Peer")
         if self._closing or self._servers.is_full or self._desk.is_full:
             return self._answer(request, flow, 503)
@@ -203,10 +201,67 @@ class Engine(Element):
             return self._answer_options(request, flow)
         if request.method == "MESSAGE" and self._relay.is_looped(request):
             return self._answer(request, flow, 482)
+        if not is_trusted:
+            return self._identify(request, key, flow, now)
         transaction = self._servers.begin(key, request, flow, now)
-        return self._route_request(request, transaction, flow, now)
+        return self._route_request(request, transaction, flow, None, now)
 
-    def _route_request(self, request: Request, transaction: ServerTransaction, flow: Flow, now: Moment) -> list[Action]:
+    def _identify(self, request: Request, key: str, flow: Flow, now: Moment) -> list[Action]:
+        """Find out whether a request comes from the user that it speaks for."""
+        guard = self._guard
+        try:
+            owner = guard.owner_of(request)
+            claim = guard.claim_of(request, owner, now) if self._serves(owner.domain) else None
+        except PeerError as error:
+            return self._answer(request, flow, error.status_hint)
+        if not self._serves(owner.domain):
+            return self._answer(request, flow, 403, "Not a User of Ours")
+        if claim is None:
+            # "... and thus behaving statelessly towards unauthenticated requests" (section 26.3.2.4).
+            status, headers = guard.challenge(request, owner, now)
+            return self._answer(request, flow, status, "", headers)
+        transaction = self._servers.begin(key, request, flow, now)
+        if not guard.is_name(claim.user.username):
+            return self._denied(request, transaction, flow, claim, now)
+        token = self._desk.issue(partial(self._identified, request, transaction, flow, claim), _ignore, now)
+        return [FindUser(token, claim.user)]
+
+    def _identified(
+        self,
+        request: Request,
+        transaction: ServerTransaction,
+        flow: Flow,
+        claim: Claim,
+        completion: Completion,
+        now: Moment,
+    ) -> list[Action]:
+        if not isinstance(completion, UserFound):
+            return self._storage_failed(request, transaction, flow, completion, now)
+        match self._guard.admit(claim, request, completion.user, now):
+            case Verdict.DENIED:
+                return self._denied(request, transaction, flow, claim, now)
+            case Verdict.STALE:
+                return self._challenge(request, transaction, flow, claim, now, stale=True)
+            case Verdict.ADMITTED:
+                if claim.user != claim.owner:
+                    return self._respond(transaction, request, flow, 403, now, "Not Your Address")
+                return self._route_request(request, transaction, flow, claim.user, now)
+
+    def _denied(
+        self, request: Request, transaction: ServerTransaction, flow: Flow, claim: Claim, now: Moment
+    ) -> list[Action]:
+        dropped = self._drop(flow, "wrong credentials")
+        return dropped + self._challenge(request, transaction, flow, claim, now, stale=False)
+
+    def _challenge(
+        self, request: Request, transaction: ServerTransaction, flow: Flow, claim: Claim, now: Moment, *, stale: bool
+    ) -> list[Action]:
+        status, headers = self._guard.challenge(request, claim.owner, now, stale=stale)
+        return self._respond(transaction, request, flow, status, now, "", headers)
+
+    def _route_request(
+        self, request: Request, transaction: ServerTransaction, flow: Flow, identity: Aor | None, now: Moment
+    ) -> list[Action]:
         try:
             request_uri, route = self._preprocessed(request, flow)
             if request.method == "REGISTER":
@@ -219,9 +274,7 @@ class Engine(Element):
         if request.method == "REGISTER" and not _is_literal(request_uri.host):
             # Section 10.3 step 1: is it for this registrar at all? By an address it has come to the right place.
             is_local &= self._serves(normalise_host(request_uri.host))
-        call = Call(
-            self, transaction, request, flow, str(request_uri), route, owner, is_local, self._is_trusted(flow), now
-        )
+        call = Call(self, transaction, request, flow, str(request_uri), route, owner, is_local, identity, now)
         if owner is None or not is_local or request.method != "MESSAGE" or not self._route.uses_location:
             return self._run(call, now)
         registrations = self._silo.expect(owner)
@@ -264,7 +317,8 @@ class Engine(Element):
             self._silo.located(call, registrations, completion)
             return self._run(call, now)
         self._silo.located(call, registrations, None)
-        return self._storage_failed(call, completion, now) + self._silo.advance(call.owner, now)
+        actions = self._storage_failed(call.request, call.transaction, call.flow, completion, now)
+        return actions + self._silo.advance(call.owner, now)
 
     def _run(self, call: Call, now: Moment) -> list[Action]:
         actions = call.run(self._route.request_route, now)
@@ -303,7 +357,7 @@ class Engine(Element):
         fork = call.fork
         assert fork is not None, "it came from a target of one"
         challenges = fork.challenges_beside(response) if response.status in (401, 407) else []
-        is_believed = fork.answered_by is not None and self._is_trusted(fork.answered_by)
+        is_believed = fork.answered_by is not None and self._guard.is_trusted(fork.answered_by)
         hidden = hidden_headers(response, is_believed, call.is_trusted)
         try:
             passed_on = relay_response(response, challenges, hidden)
@@ -399,7 +453,7 @@ class Engine(Element):
                 # A phone took it while it was being stored.
                 actions = self._respond(call.transaction, call.request, call.flow, 200, now)
             else:
-                actions = self._storage_failed(call, completion, now)
+                actions = self._storage_failed(call.request, call.transaction, call.flow, completion, now)
             return actions + self._silo.stored(call, owner, 0, now)
         if completion.repeated:
             self.statistics.repeated_messages += 1
@@ -429,7 +483,7 @@ class Engine(Element):
             case Refused(status=status, reason=reason):
                 return self._respond(call.transaction, call.request, call.flow, status, now, reason)
             case _:
-                return self._storage_failed(call, completion, now)
+                return self._storage_failed(call.request, call.transaction, call.flow, completion, now)
 
     def _dump_located(
         self, owner: Aor, contact: str | None, registrations: int, completion: Completion, now: Moment
@@ -437,22 +491,15 @@ class Engine(Element):
         looked_up = completion if isinstance(completion, LookedUp) else None
         return self._silo.dump(owner, contact, registrations, looked_up, now)
 
-    def _storage_failed(self, call: Call, completion: Completion, now: Moment) -> list[Action]:
+    def _storage_failed(
+        self, request: Request, transaction: ServerTransaction, flow: Flow, completion: Completion, now: Moment
+    ) -> list[Action]:
         if not isinstance(completion, StorageFailed):
-            raise LocalError(f"{type(completion).__name__} does not answer what {call.method} asked for")
+            raise LocalError(f"{type(completion).__name__} does not answer what {request.method} asked for")
         self.statistics.storage_failures += 1
-        return self._respond(call.transaction, call.request, call.flow, 503, now)
+        return self._respond(transaction, request, flow, 503, now)
 
     # -- Policy --------------------------------------------------------------------------------------------------------
-
-    def _is_trusted(self, flow: Flow) -> bool:
-        host = flow.remote[0]
-        known = self._trust.get(host)
-        if known is None:
-            if len(self._trust) >= _TRUST_CACHE_MAX:
-                self._trust.clear()
-            known = self._trust[host] = _in_networks(host, self._trusted)
-        return known
 
     def _serves(self, domain: str) -> bool:
         return not self._config.domains or domain in self._config.domains
@@ -487,23 +534,6 @@ class Engine(Element):
 def _is_literal(host: str) -> bool:
     # No name ends in a digit alone: see normalise_host.
     return host.startswith("[") or host.rpartition(".")[2].isdigit()
-
-
-def _networks(texts: tuple[str, ...]) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
-    try:
-        return [ipaddress.ip_network(text) for text in texts]
-    except ValueError as error:
-        raise LocalError(f"{error}: give a network such as 10.0.0.0/8") from None
-
-
-def _in_networks(host: str, networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    return any(address.version == network.version and address in network for network in networks)
 
 
 def _ignore(_completion: Completion, _now: Moment) -> list[Action]:

@@ -5,6 +5,7 @@ that reads the ones and writes the other, so that two servers cannot tear one ad
 """
 
 import re
+from functools import cache, partial
 
 import msgspec
 
@@ -195,7 +196,7 @@ def rebind(current: tuple[Binding, ...], change: Bind) -> Rebinding | Rejection:
         # Before they are compared with each other, which takes quadratic time.
         return _too_many()
     alive = {binding.contact: binding for binding in current if binding.expires_s > change.now_s}
-    uris = {contact: parse_uri(contact, _UNBOUNDED) for contact in alive}
+    uri_of = cache(partial(parse_uri, limits=_UNBOUNDED))
     # Rows of bindings that ran out are swept by the cleaner; one that is registered again is simply replaced.
     if change.remove_all:
         for binding in alive.values():
@@ -205,12 +206,11 @@ def rebind(current: tuple[Binding, ...], change: Bind) -> Rebinding | Rejection:
     written: list[Binding] = []
     removed: list[str] = []
     for contact in change.contacts:
-        uri = parse_uri(contact.contact, _UNBOUNDED)
-        # "... by URI comparison rules" (section 10.3 step 7), which are those of section 19.1.4.
-        same = contact.contact if contact.contact in alive else None
-        if same is None:
-            same = next((text for text in alive if uris[text].equivalent(uri)), None)
-        known = None if same is None else alive[same]
+        known = alive.get(contact.contact)
+        if known is None:
+            # "... using the URI comparison rules" (section 10.3 step 7), which are those of section 19.1.4.
+            equal = (b for text, b in alive.items() if uri_of(text).equivalent(uri_of(contact.contact)))
+            known = next(equal, None)
         if known is not None:
             # A contact may stand twice in one request: the last one counts.
             if _is_stale(known, change) and known not in written:
@@ -220,7 +220,6 @@ def rebind(current: tuple[Binding, ...], change: Bind) -> Rebinding | Rejection:
             if known is not None and known.contact != contact.contact:
                 removed.append(known.contact)
             alive[contact.contact] = contact
-            uris[contact.contact] = uri
             written.append(contact)
         elif known is not None:
             removed.append(known.contact)

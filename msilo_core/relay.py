@@ -21,6 +21,7 @@ from msilo_core.route import Call
 from msilo_core.targets import Target
 from msilo_core.transactions import ClientTransactions
 from msilo_core.transport import seen_at, sent_by
+from msilo_core.uri import Aor
 
 __all__ = ["MAX_FORWARDS", "Relay", "loop_mark"]
 
@@ -101,7 +102,17 @@ class Relay:
             route=target.route,
             # The target's Route is all that is left of the way.
             drop=("route", *hidden_headers(request, call.is_trusted, self._is_trusted(target.flow))),
+            drop_lines=_consumed(request, call.identity),
         )
+
+
+def _consumed(request: Request, identity: Aor | None) -> list[str]:
+    """Return the lines of Proxy-Authorization that were for us; those for a proxy behind us go on (section 22.3)."""
+    if identity is None:
+        return []
+    lines = [line for key, line in request.raw_lines if key == "proxy-authorization"]
+    values = request.proxy_authorization
+    return [line for line, value in zip(lines, values, strict=True) if value.realm == identity.domain]
 
 
 def loop_mark(request: Request) -> str:

@@ -121,7 +121,7 @@ class Call:
         owner: whose inbox or bindings it is about: the Request-URI of a MESSAGE where that is an address of record,
             else its To URI; the To URI of a REGISTER. None if neither is one.
         is_local: whether `owner` is in a domain that is ours.
-        is_trusted: whether the request came from a trusted peer, who is believed.
+        identity: the user who proved to have sent it; None for a request from a trusted peer, who is believed.
         bindings: contacts of `owner` that are alive.
         status: in the failure route, the best status that came back; after a function returned False, the status that
             says why.
@@ -133,8 +133,8 @@ class Call:
     """
 
     __slots__ = (
-        "_actions", "_handler", "_now", "arrived", "bindings", "flow", "fork", "is_behind", "is_decided", "is_local",
-        "is_trusted", "owner", "reason", "registrations", "request", "request_uri", "response", "route", "status",
+        "_actions", "_handler", "_now", "arrived", "bindings", "flow", "fork", "identity", "is_behind", "is_decided",
+        "is_local", "owner", "reason", "registrations", "request", "request_uri", "response", "route", "status",
         "transaction",
     )  # fmt: skip
 
@@ -148,7 +148,7 @@ class Call:
         route: list[str],
         owner: Aor | None,
         is_local: bool,
-        is_trusted: bool,
+        identity: Aor | None,
         now: Moment,
     ) -> None:
         self._handler = handler
@@ -161,7 +161,7 @@ class Call:
         self.route = route
         self.owner = owner
         self.is_local = is_local
-        self.is_trusted = is_trusted
+        self.identity = identity
         self.bindings: tuple[Binding, ...] = ()
         self.arrived = now
         self.is_decided = False
@@ -178,6 +178,11 @@ class Call:
     def method(self) -> str:
         """Method of the request."""
         return self.request.method
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether the request came from a trusted peer."""
+        return self.identity is None
 
     @property
     def is_registered(self) -> bool:

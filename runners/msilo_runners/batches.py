@@ -22,6 +22,7 @@ from msilo_core import (
     Completion,
     Dump,
     Expire,
+    FindUser,
     LookUp,
     Settle,
     StorageAction,
@@ -30,7 +31,7 @@ from msilo_core import (
     Store,
 )
 from msilo_runners.logs import Throttle
-from msilo_storage.protocol import Storage
+from msilo_storage.protocol import Storage, Users
 
 __all__ = ["BatchCounts", "Batches"]
 
@@ -63,13 +64,17 @@ class Batches:
 
     Args:
         store: an open store.
+        users: those who can log in.
         complete: takes the completions of one batch.
         rows_max: most actions in a batch.
     """
 
-    def __init__(self, store: Storage, complete: Callable[[Sequence[Completion]], None], *, rows_max: int) -> None:
+    def __init__(
+        self, store: Storage, users: Users, complete: Callable[[Sequence[Completion]], None], *, rows_max: int
+    ) -> None:
         health = _Health()
         look_up = _Flusher[LookUp]("look up", store.look_up, complete, health, rows_max)
+        find_user = _Flusher[FindUser]("find user", users.find_users, complete, health, rows_max)
         bind = _Flusher[Bind]("bind", store.bind, complete, health, rows_max)
         append = _Flusher[Store]("store", store.append, complete, health, rows_max)
         dump = _Flusher[Dump]("dump", store.dump, complete, health, rows_max, distinct=_owner)
@@ -77,15 +82,17 @@ class Batches:
         expire = _Flusher[Expire]("expire", store.expire, complete, health, rows_max)
         self._put: Final[dict[type[object], Callable[..., None]]] = {
             LookUp: look_up.put,
+            FindUser: find_user.put,
             Bind: bind.put,
             Store: append.put,
             Dump: dump.put,
             Settle: settle.put,
             Expire: expire.put,
         }
-        self._run: Final = [look_up.run, bind.run, append.run, dump.run, settle.run, expire.run]
+        self._run: Final = [look_up.run, find_user.run, bind.run, append.run, dump.run, settle.run, expire.run]
         self.counts: Final[dict[str, BatchCounts]] = {
             "LookUp": look_up.counts,
+            "FindUser": find_user.counts,
             "Bind": bind.counts,
             "Store": append.counts,
             "Dump": dump.counts,

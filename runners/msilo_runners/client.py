@@ -9,7 +9,7 @@ from typing import Final
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
 
-from msilo_core import Action, Address, Answered, Arrived, Flow, Limits, LocalError, UserAgent
+from msilo_core import Account, Action, Address, Answered, Arrived, Flow, Limits, LocalError, UserAgent
 from msilo_runners.addresses import TransportAddress
 from msilo_runners.driver import Driver, read_clock
 from msilo_runners.errors import StartError
@@ -54,8 +54,8 @@ class Client:
 
 
 @asynccontextmanager
-async def open_client(server: TransportAddress) -> AsyncGenerator[Client]:
-    """Make a user agent that talks to `server`, a host name allowed.
+async def open_client(server: TransportAddress, account: Account | None = None) -> AsyncGenerator[Client]:
+    """Make a user agent that talks to `server`, a host name allowed, and answers its challenges as `account`.
 
     Raises:
         StartError: the host is unknown, or there is no way to it.
@@ -69,7 +69,7 @@ async def open_client(server: TransportAddress) -> AsyncGenerator[Client]:
             raise LocalError(f"a user agent does not ask for {type(action).__name__}")
         seen.send_nowait(action)
 
-    agent = UserAgent(limits=limits, now=read_clock())
+    agent = UserAgent(limits=limits, account=account, now=read_clock())
     driver = Driver(agent, limits=limits, observe=observe)
     with seen, observations:
         try:

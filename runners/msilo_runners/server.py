@@ -9,15 +9,14 @@ from types import TracebackType
 from typing import Final, Self
 
 import anyio
-import msgspec
 
-from msilo_core import Aor, Config, Engine, LocalError, Route, ServerRoute, SiloRoute, Statistics, StorageError
+from msilo_core import Aor, Engine, LocalError, Route, ServerRoute, SiloRoute, Statistics, StorageError
 from msilo_runners.addresses import TransportAddress, parse_transport_address
 from msilo_runners.batches import BatchCounts, Batches
 from msilo_runners.driver import Driver, TransportStatistics, read_clock
 from msilo_runners.errors import SettingsError, StartError
-from msilo_runners.settings import ServerConfig
-from msilo_storage import Storage, open_store
+from msilo_runners.settings import STORE, ServerConfig
+from msilo_storage import Storage, UserFile, Users, open_store
 
 __all__ = ["BatchCounts", "Server"]
 
@@ -50,11 +49,13 @@ class Server:
 
     Attributes:
         addresses: where it listens, with the real ports, such as ``udp://127.0.0.1:5060``.
+        users: those who can log in: the store's, or those of a file.
         store: the open store; its :meth:`Storage.list` is what ``msilo silo list`` shows.
         engine: the engine, to look at. Only the server may give it input.
     """
 
     addresses: list[str]
+    users: Users
     store: Storage
     engine: Engine
 
@@ -74,14 +75,18 @@ class Server:
         config = self._config
         limits = config.limits
         _check_doors(config)
-        self.engine = Engine(_engine_config(config), limits, now=read_clock(), route=self._chosen_route())
+        user_file = _user_file(config.users)
+        # The name tells the leases of this run from those of any other, also after a restart.
+        node = f"{socket.gethostname()}-{secrets.token_hex(4)}"
+        self.engine = Engine(config.engine_config(node), limits, now=read_clock(), route=self._chosen_route())
         self._driver = Driver(self.engine, limits=limits, observe=self._observe)
         async with AsyncExitStack() as opened:
             opened.callback(self._driver.close)
             # First what is most often wrong, and leaves nothing behind. Datagrams wait in the socket meanwhile.
             self.addresses = [str(self._bind(parse_transport_address(text))) for text in config.listen]
             self.store = await opened.enter_async_context(_Opening(config.storage))
-            self._batches = Batches(self.store, self._driver.complete, rows_max=limits.batch_max)
+            self.users = self.store if user_file is None else user_file
+            self._batches = Batches(self.store, self.users, self._driver.complete, rows_max=limits.batch_max)
             self._tasks = await opened.enter_async_context(anyio.create_task_group())
             self._tasks.start_soon(self._batches.run)
             await self._tasks.start(self._driver.run)
@@ -200,17 +205,19 @@ class _Opening:
 def _check_doors(config: ServerConfig) -> None:
     # Whoever is trusted may open any mailbox, so that nobody but this machine is by default.
     open_to_others = [text for text in config.listen if not parse_transport_address(text).is_loopback]
-    if open_to_others and not config.trusted:
+    if open_to_others and not config.trusted and not config.users:
         raise SettingsError(
-            f"{open_to_others[0]} can be reached by others, and it is not said who is trusted: give --trust CIDR, "
-            'or trust = ["CIDR"] under [server]'
+            f"{open_to_others[0]} can be reached by others, and it is not said who is trusted: give --trust CIDR or "
+            '--users store, or trust = ["CIDR"] under [server] or users = "store" under [auth]'
         )
 
 
-def _engine_config(config: ServerConfig) -> Config:
-    # The name tells the leases of this run from those of any other, also after a restart.
-    node = f"{socket.gethostname()}-{secrets.token_hex(4)}"
-    chosen = Config(node=node, domains=frozenset(name.lower() for name in config.domains), silo=config.silo)
-    if config.trusted is None:
-        return chosen
-    return msgspec.structs.replace(chosen, trusted=config.trusted)
+def _user_file(users: str) -> UserFile | None:
+    if users in ("", STORE):
+        return None
+    file = UserFile(users)
+    try:
+        file.load()
+    except StorageError as error:
+        raise StartError(str(error)) from None
+    return file

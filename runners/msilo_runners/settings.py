@@ -8,10 +8,20 @@
     backend = "asyncio"           # or "trio"
     domain = ["example.com"]
     trust = ["192.0.2.0/24"]
+    foreign = "404"               # or "403", or a proxy for other domains such as "sip:192.0.2.9:5060"
+    path_mode = "strict"          # or "lazy": Path of phones that do not say that they support it
+    expires_default = 3600        # seconds; a binding asks for less than expires_min in vain
+    expires_min = 60
+    expires_max = 86400
     grace = 8                     # seconds
 
     [storage]
     url = "sqlite:///msilo.db"
+
+    [auth]
+    users = "store"               # or the name of a file of users; none if it is left out
+    algorithms = ["SHA-256", "SHA-512-256", "MD5"]
+    nonce_lifetime = 300          # seconds
 
     [limits]                      # names of msilo_core.Limits
     batch_max = 512
@@ -31,11 +41,13 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar, cast
 
 import msgspec
 
-from msilo_core import Limits, LocalError, SiloConfig
+from msilo_core import AuthConfig, Config, Limits, LocalError, PathMode, SiloConfig
+from msilo_core.outbound import parse_foreign
 from msilo_runners.addresses import parse_transport_address
 from msilo_runners.errors import SettingsError
 
 __all__ = [
+    "STORE",
     "Backend",
     "Role",
     "ServerConfig",
@@ -47,6 +59,9 @@ __all__ = [
 
 Role: TypeAlias = Literal["server", "silo"]
 Backend: TypeAlias = Literal["asyncio", "trio"]
+
+STORE: Final = "store"
+"""What stands for the table ``subscriber`` where the users are named."""
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -69,7 +84,15 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
             ``postgresql://…`` or ``memory:``.
         role: ``server``, registrar, relay and silo in one, or ``silo``, which stores what a proxy sends it.
         domains: host parts whose users are ours; empty: any.
-        trusted: networks in CIDR form whose requests are served; None: this machine.
+        trusted: networks in CIDR form whose requests are believed; None: this machine, or nobody if there are `users`.
+        users: who may log in with a password: ``store``, for the table ``subscriber``, or the name of a file; empty:
+            nobody.
+        auth: how they do it.
+        foreign: what a MESSAGE for another domain gets: see :class:`msilo_core.Config`.
+        path_mode: see :class:`msilo_core.Config`.
+        expires_default_s: seconds that a binding lives which asks for no time.
+        expires_min_s: less is refused.
+        expires_max_s: more is shortened.
         grace_s: seconds that the end may take to finish what is under way. A live message is stored after 6 s
             without an answer, and a container is killed after 10.
         limits: bounds.
@@ -85,6 +108,13 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     role: Role = "server"
     domains: tuple[str, ...] = ()
     trusted: tuple[str, ...] | None = None
+    users: str = ""
+    auth: AuthConfig = AuthConfig()
+    foreign: str = "404"
+    path_mode: PathMode = "strict"
+    expires_default_s: int = 3600
+    expires_min_s: int = 60
+    expires_max_s: int = 86_400
     grace_s: float = 8.0
     limits: Limits = Limits()
     silo: SiloConfig = SiloConfig()
@@ -96,11 +126,37 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
             parse_transport_address(text)
         for text in self.trusted or ():
             _check_network(text)
+        try:
+            parse_foreign(self.foreign)
+            self.engine_config("")
+        except LocalError as error:
+            raise SettingsError(str(error)) from None
         if not (math.isfinite(self.grace_s) and self.grace_s >= 0):
             raise SettingsError(f"a grace of {self.grace_s} is out of range: give seconds, 0 or more")
         for name, value in msgspec.structs.asdict(self.limits).items():
             if value < 1:
                 raise SettingsError(f"limits.{name} = {value} is out of range: give 1 or more")
+
+    def engine_config(self, node: str) -> Config:
+        """Return what the engine is told.
+
+        Args:
+            node: name of the server in leases.
+        """
+        # Where passwords are asked for, this machine is asked too: a proxy on it may be what all requests come by.
+        by_default = () if self.users else Config().trusted
+        return Config(
+            node=node,
+            domains=frozenset(name.lower() for name in self.domains),
+            foreign=self.foreign,
+            trusted=by_default if self.trusted is None else self.trusted,
+            auth=self.auth if self.users else None,
+            path_mode=self.path_mode,
+            expires_default_s=self.expires_default_s,
+            expires_min_s=self.expires_min_s,
+            expires_max_s=self.expires_max_s,
+            silo=self.silo,
+        )
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -147,6 +203,13 @@ def parse_settings(text: str) -> Settings:
             role=server.role,
             domains=server.domain,
             trusted=server.trust,
+            users=file.auth.users,
+            auth=_auth_of(file.auth),
+            foreign=server.foreign,
+            path_mode=server.path_mode,
+            expires_default_s=server.expires_default,
+            expires_min_s=server.expires_min,
+            expires_max_s=server.expires_max,
             grace_s=server.grace,
             limits=file.limits,
             silo=file.msilo,
@@ -176,6 +239,11 @@ class _ServerTable(msgspec.Struct):
     backend: Backend = "asyncio"
     domain: tuple[str, ...] = ()
     trust: tuple[str, ...] | None = None
+    foreign: str = ServerConfig().foreign
+    path_mode: PathMode = "strict"
+    expires_default: int = ServerConfig().expires_default_s
+    expires_min: int = ServerConfig().expires_min_s
+    expires_max: int = ServerConfig().expires_max_s
     grace: float = ServerConfig().grace_s
 
 
@@ -183,14 +251,28 @@ class _StorageTable(msgspec.Struct):
     url: str = ServerConfig().storage
 
 
+class _AuthTable(msgspec.Struct):
+    users: str = ServerConfig().users
+    algorithms: tuple[str, ...] = AuthConfig().algorithms
+    nonce_lifetime: int = AuthConfig().nonce_lifetime_s
+
+
 class _File(msgspec.Struct):
     server: _ServerTable = msgspec.field(default_factory=_ServerTable)
     storage: _StorageTable = msgspec.field(default_factory=_StorageTable)
+    auth: _AuthTable = msgspec.field(default_factory=_AuthTable)
     limits: Limits = Limits()
     msilo: SiloConfig = SiloConfig()
 
 
-_TABLES: Final = frozenset({_ServerTable, _StorageTable, Limits, SiloConfig})
+_TABLES: Final = frozenset({_ServerTable, _StorageTable, _AuthTable, Limits, SiloConfig})
+
+
+def _auth_of(table: _AuthTable) -> AuthConfig:
+    try:
+        return AuthConfig(algorithms=table.algorithms, nonce_lifetime_s=table.nonce_lifetime)
+    except LocalError as error:
+        raise SettingsError(f"auth.{error}") from None
 
 
 def _convert(

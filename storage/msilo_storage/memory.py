@@ -14,6 +14,7 @@ from msilo_core.actions import (
     Dumped,
     Expire,
     Expired,
+    FindUser,
     LookedUp,
     LookUp,
     Message,
@@ -24,9 +25,11 @@ from msilo_core.actions import (
     StorageFailed,
     Store,
     Stored,
+    UserFound,
 )
 from msilo_core.registrar import Rejection, preferred
 from msilo_core.uri import Aor, parse_aor
+from msilo_core.users import User
 from msilo_storage.protocol import StorageReport
 from msilo_storage.rows import repeat_key
 from msilo_storage.rules import (
@@ -36,6 +39,7 @@ from msilo_storage.rules import (
     fold,
     leasable,
     legible,
+    page_of_users,
     status_after,
 )
 from msilo_storage.tables import SCHEMA_VERSION
@@ -55,6 +59,7 @@ class MemoryStorage:
         self._inboxes: dict[Aor, dict[int, _Row]] = {}
         self._keys: dict[tuple[str, str, str, int, str], int] = {}
         self._inventory: Inventory = {}
+        self._users: dict[Aor, User] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -91,6 +96,24 @@ class MemoryStorage:
         """See :meth:`msilo_storage.Storage.expire`."""
         return [self._expire(expire) for expire in expires]
 
+    async def find_users(self, finds: Sequence[FindUser]) -> list[UserFound | StorageFailed]:
+        """See :meth:`msilo_storage.Users.find_users`."""
+        return [UserFound(find.token, self._users.get(find.owner)) for find in finds]
+
+    async def add_user(self, user: User) -> bool:
+        """See :meth:`msilo_storage.Users.add_user`."""
+        is_new = user.owner not in self._users
+        self._users[user.owner] = user
+        return is_new
+
+    async def remove_user(self, owner: Aor) -> bool:
+        """See :meth:`msilo_storage.Users.remove_user`."""
+        return self._users.pop(owner, None) is not None
+
+    async def list_users(self, *, after: Aor | None = None, limit: int = 100) -> list[User]:
+        """See :meth:`msilo_storage.Users.list_users`."""
+        return page_of_users(self._users.values(), after, limit)
+
     async def list(
         self, owner: str | None = None, *, after: int = 0, limit: int = 100, dead: bool = False
     ) -> list[Message]:
@@ -108,6 +131,7 @@ class MemoryStorage:
             messages=len(self._rows) - dead,
             dead=dead,
             bindings=sum(map(len, self._inventory.values())),
+            users=len(self._users),
         )
 
     def _append(self, store: Store) -> Stored:

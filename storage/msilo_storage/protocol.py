@@ -25,6 +25,7 @@ from msilo_core.actions import (
     Dumped,
     Expire,
     Expired,
+    FindUser,
     LookedUp,
     LookUp,
     Message,
@@ -34,9 +35,12 @@ from msilo_core.actions import (
     StorageFailed,
     Store,
     Stored,
+    UserFound,
 )
+from msilo_core.uri import Aor
+from msilo_core.users import User
 
-__all__ = ["Storage", "StorageReport"]
+__all__ = ["Storage", "StorageReport", "Users"]
 
 
 class StorageReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +52,7 @@ class StorageReport(msgspec.Struct, frozen=True, kw_only=True):
         messages: rows that wait for delivery.
         dead: rows that were set aside.
         bindings: registered contacts that are alive or not yet expired from the table.
+        users: those who can log in.
     """
 
     url: str
@@ -55,10 +60,39 @@ class StorageReport(msgspec.Struct, frozen=True, kw_only=True):
     messages: int
     dead: int
     bindings: int
+    users: int
 
 
-class Storage(Protocol):
-    """Messages and bindings, kept. An async context manager: entering opens the database, leaving closes it.
+class Users(Protocol):
+    """Those who can log in: the table ``subscriber`` of a store, or a file.
+
+    Raises (by every method): as :class:`Storage`.
+    """
+
+    async def find_users(self, finds: Sequence[FindUser]) -> list[UserFound | StorageFailed]:
+        """Find users with their HA1s, many in one query."""
+        ...
+
+    async def add_user(self, user: User) -> bool:
+        """Add a user, or replace the HA1s of the one that is there; say whether it is a new one."""
+        ...
+
+    async def remove_user(self, owner: Aor) -> bool:
+        """Remove a user; say whether there was one."""
+        ...
+
+    async def list_users(self, *, after: Aor | None = None, limit: int = 100) -> list[User]:
+        """Return users in the order of domain and name, for an operator.
+
+        Args:
+            after: only those behind this one, to page on.
+            limit: at most so many.
+        """
+        ...
+
+
+class Storage(Users, Protocol):
+    """Messages, bindings and users, kept. An async context manager: entering opens the database, leaving closes it.
 
     Raises (on entering):
         SchemaError: the tables are missing or not ours; the text names the remedy.

@@ -10,11 +10,14 @@ from typing import Any, Final
 from msilo_core.actions import Binding, Message
 from msilo_core.flow import Flow
 from msilo_core.uri import Aor
+from msilo_core.users import User
 
 __all__ = [
     "BINDING_COLUMNS",
     "MESSAGE_COLUMNS",
     "NEW_MESSAGE_COLUMNS",
+    "USER_COLUMNS",
+    "aor_values",
     "binding_from",
     "binding_values",
     "message_from",
@@ -22,6 +25,8 @@ __all__ = [
     "octets_of",
     "repeat_key",
     "text_of",
+    "user_from",
+    "user_values",
 ]
 
 NEW_MESSAGE_COLUMNS: Final = (
@@ -39,6 +44,10 @@ BINDING_COLUMNS: Final = (
     "updated_ms",
 )  # fmt: skip
 """All of ``silo_location``, in the order of :func:`binding_values` and :func:`binding_from`."""
+
+
+USER_COLUMNS: Final = ("username", "domain", "ha1", "ha1_sha256", "ha1_sha512_256")
+"""What we use of ``subscriber``, in the order of :func:`user_values` and :func:`user_from`."""
 
 
 def message_values(message: Message) -> tuple[Any, ...]:
@@ -141,6 +150,21 @@ def binding_from(row: Sequence[Any]) -> Binding:
         node=row[18],
         updated_ms=row[19],
     )
+
+
+def user_values(user: User) -> tuple[str, ...]:
+    """Return the values of :data:`USER_COLUMNS`."""
+    return (*aor_values(user.owner), user.ha1, user.ha1_sha256, user.ha1_sha512_256)
+
+
+def user_from(row: Sequence[Any]) -> User:
+    """Return the user in a row of :data:`USER_COLUMNS`."""
+    return User(owner=Aor(row[0], row[1]), ha1=row[2], ha1_sha256=row[3], ha1_sha512_256=row[4])
+
+
+def aor_values(owner: Aor) -> tuple[str, str]:
+    """Return the columns ``username`` and ``domain``."""
+    return owner.username, owner.domain
 
 
 def octets_of(value: str | bytes | None) -> bytes:

@@ -9,6 +9,7 @@ from msilo_core.actions import Bind, Binding, Dump, Outcome, Settle, StorageActi
 from msilo_core.errors import PeerError, StorageError
 from msilo_core.registrar import Rebinding, Rejection, rebind
 from msilo_core.uri import Aor
+from msilo_core.users import User
 
 __all__ = [
     "EXPIRE_ROWS_MAX",
@@ -19,6 +20,7 @@ __all__ = [
     "isolating_bad_rows",
     "leasable",
     "legible",
+    "page_of_users",
     "status_after",
 ]
 
@@ -118,6 +120,16 @@ def leasable(leases: Iterable[tuple[str, int]], dump: Dump) -> tuple[int, int]:
             return count, 0 if count else until_ms
         count += 1
     return count, 0
+
+
+def page_of_users(users: Iterable[User], after: Aor | None, limit: int) -> list[User]:
+    """Return so many users behind one, in the order of domain and name."""
+
+    def place(owner: Aor) -> tuple[str, str]:
+        return owner.domain, owner.username
+
+    ordered = sorted(users, key=lambda user: place(user.owner))
+    return [user for user in ordered if after is None or place(user.owner) > place(after)][:limit]
 
 
 def status_after(settle: Settle) -> int:

@@ -24,6 +24,7 @@ from msilo_core.actions import (
     Dumped,
     Expire,
     Expired,
+    FindUser,
     LookedUp,
     LookUp,
     Message,
@@ -35,21 +36,27 @@ from msilo_core.actions import (
     StorageFailed,
     Store,
     Stored,
+    UserFound,
 )
 from msilo_core.errors import Full, LocalError, SchemaError, StorageError, Unavailable
 from msilo_core.registrar import Rejection, preferred
 from msilo_core.uri import Aor, parse_aor
+from msilo_core.users import User
 from msilo_storage.bridge import Worker
 from msilo_storage.protocol import StorageReport
 from msilo_storage.rows import (
     BINDING_COLUMNS,
     MESSAGE_COLUMNS,
     NEW_MESSAGE_COLUMNS,
+    USER_COLUMNS,
+    aor_values,
     binding_from,
     binding_values,
     message_from,
     message_values,
     repeat_key,
+    user_from,
+    user_values,
 )
 from msilo_storage.rules import (
     EXPIRE_ROWS_MAX,
@@ -129,6 +136,22 @@ class SqliteStorage:
         """See :meth:`msilo_storage.Storage.expire`."""
         return await self._writer.carry_out(_expire, expires)
 
+    async def find_users(self, finds: Sequence[FindUser]) -> list[UserFound | StorageFailed]:
+        """See :meth:`msilo_storage.Users.find_users`."""
+        return await self._reader.carry_out(_find_users, finds)
+
+    async def add_user(self, user: User) -> bool:
+        """See :meth:`msilo_storage.Users.add_user`."""
+        return await self._writer.run(_add_user, user)
+
+    async def remove_user(self, owner: Aor) -> bool:
+        """See :meth:`msilo_storage.Users.remove_user`."""
+        return await self._writer.run(_remove_user, owner)
+
+    async def list_users(self, *, after: Aor | None = None, limit: int = 100) -> list[User]:
+        """See :meth:`msilo_storage.Users.list_users`."""
+        return await self._reader.run(_list_users, after, limit)
+
     async def list(
         self, owner: str | None = None, *, after: int = 0, limit: int = 100, dead: bool = False
     ) -> list[Message]:
@@ -199,7 +222,10 @@ class SqliteStorage:
             "SELECT count(*) FILTER (WHERE status = 0), count(*) FILTER (WHERE status <> 0) FROM silo"
         ).fetchone()
         (bindings,) = connection.execute("SELECT count(*) FROM silo_location").fetchone()
-        return StorageReport(url=self._url, version=SCHEMA_VERSION, messages=messages, dead=dead, bindings=bindings)
+        (users,) = connection.execute("SELECT count(*) FROM subscriber").fetchone()
+        return StorageReport(
+            url=self._url, version=SCHEMA_VERSION, messages=messages, dead=dead, bindings=bindings, users=users
+        )
 
     async def _close(self) -> None:
         with anyio.CancelScope(shield=True):
@@ -326,7 +352,7 @@ def _bind(connection: sqlite3.Connection, binds: Sequence[Bind]) -> list[Bound |
         _REPLACE_BINDING,
         [binding_values(owner, binding) for owner, binding in changes.written],
     )
-    connection.executemany(_DELETE_BINDING, [(*_key(owner), contact) for owner, contact in changes.removed])
+    connection.executemany(_DELETE_BINDING, [(*aor_values(owner), contact) for owner, contact in changes.removed])
     answers: list[Bound | Refused] = []
     for bind, result in zip(binds, changes.results, strict=True):
         if isinstance(result, Rejection):
@@ -346,7 +372,7 @@ _LEASE: Final = "UPDATE silo SET lease_node = ?, lease_until = ? WHERE username 
 def _dump(connection: sqlite3.Connection, dumps: Sequence[Dump]) -> list[Dumped]:
     answers: list[Dumped] = []
     for dump in dumps:
-        owner = _key(dump.owner)
+        owner = aor_values(dump.owner)
         rows = connection.execute(_OLDEST_WAITING, (*owner, dump.now_ms // 1000, dump.messages_max)).fetchall()
         count, busy_until_ms = leasable(((row[-2], row[-1]) for row in rows), dump)
         messages = tuple(map(message_from, rows[:count]))
@@ -371,7 +397,7 @@ _GIVE_BACK: Final = (
 def _settle(connection: sqlite3.Connection, settles: Sequence[Settle]) -> list[Settled]:
     answers: list[Settled] = []
     for settle in settles:
-        row = (*_key(settle.owner), settle.message_id)
+        row = (*aor_values(settle.owner), settle.message_id)
         match settle.outcome:
             case Outcome.WITHDRAWN:
                 cursor = connection.execute(_WITHDRAW, row)
@@ -411,7 +437,7 @@ def _list(connection: sqlite3.Connection, owner: Aor | None, after: int, limit: 
     if owner is None:
         rows = connection.execute(_LIST, (after, dead, limit))
     else:
-        rows = connection.execute(_LIST_OF_OWNER, (*_key(owner), after, dead, limit))
+        rows = connection.execute(_LIST_OF_OWNER, (*aor_values(owner), after, dead, limit))
     return [message_from(row) for row in rows]
 
 
@@ -420,15 +446,48 @@ _ONE_WAITING: Final = f"SELECT 1{_WAITING} LIMIT 1"
 
 
 def _bindings(connection: sqlite3.Connection, owner: Aor) -> list[Binding]:
-    return [binding_from(row) for row in connection.execute(_BINDINGS, _key(owner))]
+    return [binding_from(row) for row in connection.execute(_BINDINGS, aor_values(owner))]
 
 
 def _has_waiting(connection: sqlite3.Connection, owner: Aor, now_s: int) -> bool:
-    return connection.execute(_ONE_WAITING, (*_key(owner), now_s)).fetchone() is not None
+    return connection.execute(_ONE_WAITING, (*aor_values(owner), now_s)).fetchone() is not None
 
 
-def _key(owner: Aor) -> tuple[str, str]:
-    return owner.username, owner.domain
+_FIND_USER: Final = f"SELECT {', '.join(USER_COLUMNS)} FROM subscriber WHERE username = ? AND domain = ?"
+_ADD_USER: Final = (
+    f"INSERT INTO subscriber ({', '.join(USER_COLUMNS)}) VALUES ({', '.join('?' * len(USER_COLUMNS))})"
+    " ON CONFLICT (username, domain) DO UPDATE SET"
+    f" {', '.join(f'{column} = excluded.{column}' for column in USER_COLUMNS[2:])}"
+)
+_REMOVE_USER: Final = "DELETE FROM subscriber WHERE username = ? AND domain = ?"
+_LIST_USERS: Final = (
+    f"SELECT {', '.join(USER_COLUMNS)} FROM subscriber WHERE (domain, username) > (?, ?)"
+    " ORDER BY domain, username LIMIT ?"
+)
+
+
+def _find_users(connection: sqlite3.Connection, finds: Sequence[FindUser]) -> list[UserFound]:
+    return [UserFound(find.token, _find_user(connection, find.owner)) for find in finds]
+
+
+def _find_user(connection: sqlite3.Connection, owner: Aor) -> User | None:
+    row = connection.execute(_FIND_USER, aor_values(owner)).fetchone()
+    return None if row is None else user_from(row)
+
+
+def _add_user(connection: sqlite3.Connection, user: User) -> bool:
+    is_new = _find_user(connection, user.owner) is None
+    connection.execute(_ADD_USER, user_values(user))
+    return is_new
+
+
+def _remove_user(connection: sqlite3.Connection, owner: Aor) -> bool:
+    return connection.execute(_REMOVE_USER, aor_values(owner)).rowcount > 0
+
+
+def _list_users(connection: sqlite3.Connection, after: Aor | None, limit: int) -> list[User]:
+    place = ("", "") if after is None else (after.domain, after.username)
+    return [user_from(row) for row in connection.execute(_LIST_USERS, (*place, limit))]
 
 
 # The schema
@@ -438,15 +497,15 @@ _VERSION: Final = "SELECT table_version FROM version WHERE table_name = 'silo'"
 
 
 def _create_schema(connection: sqlite3.Connection) -> None:
-    """Create what is missing; a table ``silo`` of Kamailio's gets the columns that are ours."""
+    """Create what is missing; tables of Kamailio's get the columns that are ours."""
     script = schema_script("sqlite")
     with closing(sqlite3.connect(":memory:")) as model:
         model.executescript(script)
-        wanted = _columns(model, "silo")
-    present = {name for name, _ in _columns(connection, "silo")}
-    for name, definition in wanted if present else ():
-        if name not in present:
-            connection.execute(f"ALTER TABLE silo ADD COLUMN {definition}")
+        for table in ("silo", "subscriber"):
+            present = {name for name, _ in _columns(connection, table)}
+            for name, definition in _columns(model, table) if present else ():
+                if name not in present:
+                    connection.execute(f"ALTER TABLE {table} ADD COLUMN {definition}")
     # Not `executescript`, which would commit first.
     statement = ""
     for line in script.splitlines(keepends=True):

@@ -17,6 +17,7 @@ from msilo_core.actions import (
     Dropped,
     Dump,
     Expire,
+    FindUser,
     LookUp,
     Send,
     Settle,
@@ -117,6 +118,8 @@ class World:
                 return finished(self.store.append([action]))[0]
             case LookUp():
                 return finished(self.store.look_up([action]))[0]
+            case FindUser():
+                return finished(self.store.find_users([action]))[0]
             case Bind():
                 return finished(self.store.bind([action]))[0]
             case Dump():

@@ -22,6 +22,7 @@ _INTERNAL = {
     "fork",
     "framing",
     "grammar",
+    "guard",
     "head",
     "identity",
     "inbox",

@@ -123,7 +123,7 @@ def test_interval_too_brief(minimum_s: int, asked_s: int, status: int) -> None:
     registrar-configured minimum, the registrar MAY reject the registration with a response of 423 (Interval Too Brief).
     This response MUST contain a Min-Expires header field".
     """
-    world = World(Config(expires_min_s=minimum_s))
+    world = World(Config(expires_min_s=minimum_s, expires_default_s=7200))
     (answered,) = world.datagram(register(contact=f"{CONTACT};expires={asked_s}"), BOB)
     assert status_of(answered) == status
     assert header(answered, "Min-Expires") == (str(minimum_s) if status == 423 else "")

@@ -13,6 +13,7 @@ from msilo_core.actions import (
     Dump,
     Dumped,
     Expire,
+    FindUser,
     LookUp,
     Message,
     Outcome,
@@ -80,7 +81,7 @@ class Running:
 @asynccontextmanager
 async def running(store: MemoryStorage, *, rows_max: int = 512) -> AsyncGenerator[Running]:
     completed: list[Completion] = []
-    batches = Batches(store, completed.extend, rows_max=rows_max)
+    batches = Batches(store, store, completed.extend, rows_max=rows_max)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(batches.run)
         yield Running(batches, completed)
@@ -114,12 +115,13 @@ async def test_each_kind_of_action_reaches_the_store_and_is_completed() -> None:
             LookUp(4, BOB, 2),
             Bind(5, BOB, 2, "call", 1),
             Expire(6, 2_000),
+            FindUser(7, BOB),
         )
-        await work.until_completed(6)
-        assert sorted(work.tokens) == [1, 2, 3, 4, 5, 6]
+        await work.until_completed(7)
+        assert sorted(work.tokens) == [1, 2, 3, 4, 5, 6, 7]
         assert not [done for done in work.completed if isinstance(done, StorageFailed)]
-        assert set(work.batches.counts) == {"LookUp", "Bind", "Store", "Dump", "Settle", "Expire"}
-        assert list(work.batches.counts.values()) == [BatchCounts(1, 1, 1)] * 6
+        assert set(work.batches.counts) == {"LookUp", "FindUser", "Bind", "Store", "Dump", "Settle", "Expire"}
+        assert list(work.batches.counts.values()) == [BatchCounts(1, 1, 1)] * 7
 
 
 async def test_what_comes_during_a_commit_is_one_batch_in_order_and_no_larger_than_the_limit() -> None:

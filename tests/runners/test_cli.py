@@ -1,5 +1,6 @@
 """The command ``msilo`` as an operator meets it: real processes, exit statuses, and what stands on which stream."""
 
+import io
 import json
 import os
 import re
@@ -97,7 +98,10 @@ class TestMistakes:
             (["serve", "--listen", "tls://127.0.0.1:5061"], ".*: tls is not supported yet: give udp or tcp"),
             (["serve", "--listen", "ws://127.0.0.1"], ".*: ws is not supported yet: give udp or tcp"),
             (["serve", "--listen", "wss://127.0.0.1"], ".*: wss is not supported yet: give udp or tcp"),
-            (["serve", "--listen", "udp://0.0.0.0:0"], ".* can be reached by others, .* give --trust CIDR, .*"),
+            (
+                ["serve", "--listen", "udp://0.0.0.0:0"],
+                ".* can be reached by others, .* give --trust CIDR or --users store, .*",
+            ),
             (["serve", "--listen", "udp://192.0.2.77:5060", "--trust", "10.0.0.0/8"], "cannot listen on .*"),
             (["serve", "--trust", "10.0.0.1/8"], "'10.0.0.1/8' is an address within a network: give 10.0.0.0/8"),
             (["serve", "--set", "send_time=3"], "msilo.send_time is not supported yet: leave it out"),
@@ -116,7 +120,12 @@ class TestMistakes:
             (["send", "--from", ALICE, "--to", BOB, "--expires", "-1", "x"], "Invalid value for '--expires': .*"),
             (["listen", "bob@example.com"], "expected a SIP URI, found 'bob@example.com'"),
             (["listen", "sip:example.com"], "expected a URI with a user part, found 'sip:example.com'"),
-            (["listen", BOB, "--password", "x"], r"No such option '--password'.*"),
+            (["serve", "--listen", "udp://127.0.0.1:0", "--users", "nobody"], "users file nobody: No such file .*"),
+            (["user", "add", "example.com"], "expected a URI with a user part, found 'sip:example.com'"),
+            (["user", "add", BOB], "no password was given: type one, or give it in the first line of stdin"),
+            (["user", "remove", BOB], "there is no msilo.db: run `msilo db init .*"),
+            (["user", "remove", BOB, "--file", "none"], "users file none: No such file or directory"),
+            (["user", "list", "--storage", "sqlite:///none.db"], "there is no none.db: run `msilo db init .*"),
             (["listen", BOB, "--count", "0"], "Invalid value for '--count': .*"),
             (["silo", "list", "--storage", "sqlite:///none.db"], "there is no none.db: run `msilo db init .*"),
             (["db", "check", "--storage", "sqlite:///none.db"], "there is no none.db: run `msilo db init .*"),
@@ -133,6 +142,7 @@ class TestMistakes:
     ) -> None:
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", ["msilo", *arguments])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
         with pytest.raises(SystemExit) as ended:
             main()
         stdout, stderr = capsys.readouterr()
@@ -282,13 +292,13 @@ class TestSendAndListen:
         url = f"sqlite:///{service.log.parent}/msilo.db"
         with started("listen", BOB, "--server", service.uris[0]) as listener:
             assert listener.stdout is not None
-            until(lambda: run_msilo("db", "check", "--storage", url).stdout.endswith(" 1 bindings\n"))
+            until(lambda: run_msilo("db", "check", "--storage", url).stdout.endswith(" 1 bindings, 0 users\n"))
             assert send(service.uris[0], "live") == "SIP/2.0 200 OK\n"
             assert listener.stdout.readline() == f"{ALICE}: live\n"
             listener.terminate()
             assert listener.wait(10) == 0
         report = run_msilo("db", "check", "--storage", url)
-        assert report.stdout == f"{url}: silo version 8, 0 messages wait, 0 set aside, 0 bindings\n"
+        assert report.stdout == f"{url}: silo version 8, 0 messages wait, 0 set aside, 0 bindings, 0 users\n"
 
     def test_a_user_part_may_hold_escapes(self, service: Service) -> None:
         bob = "sip:bob%20the;builder@example.com"

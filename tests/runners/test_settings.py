@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from msilo_core.config import SiloConfig
+from msilo_core.config import AuthConfig, Config, SiloConfig
 from msilo_core.limits import Limits
 from msilo_runners import ServerConfig, SettingsError
 from msilo_runners.addresses import TransportAddress, parse_transport_address
@@ -18,10 +18,20 @@ role = "silo"
 backend = "trio"
 domain = ["example.com", "example.org"]
 trust = ["192.0.2.0/24", "2001:db8::/32"]
+foreign = "sip:192.0.2.9:5060"
+path_mode = "lazy"
+expires_default = 600
+expires_min = 120
+expires_max = 7200
 grace = 3
 
 [storage]
 url = "sqlite:////var/lib/msilo.db"
+
+[auth]
+users = "/etc/msilo/users"
+algorithms = ["SHA-256", "MD5"]
+nonce_lifetime = 60
 
 [limits]
 batch_max = 100
@@ -40,12 +50,41 @@ def test_a_file_may_set_everything() -> None:
             role="silo",
             domains=("example.com", "example.org"),
             trusted=("192.0.2.0/24", "2001:db8::/32"),
+            users="/etc/msilo/users",
+            auth=AuthConfig(algorithms=("SHA-256", "MD5"), nonce_lifetime_s=60),
+            foreign="sip:192.0.2.9:5060",
+            path_mode="lazy",
+            expires_default_s=600,
+            expires_min_s=120,
+            expires_max_s=7200,
             grace_s=3.0,
             limits=Limits(batch_max=100),
             silo=SiloConfig(expire_time=3600, add_date=1),
         ),
         "trio",
     )
+
+
+def test_what_the_engine_is_told() -> None:
+    server = parse_settings(EVERYTHING).server
+    assert server.engine_config("here") == Config(
+        node="here",
+        domains=frozenset({"example.com", "example.org"}),
+        foreign="sip:192.0.2.9:5060",
+        trusted=("192.0.2.0/24", "2001:db8::/32"),
+        auth=AuthConfig(algorithms=("SHA-256", "MD5"), nonce_lifetime_s=60),
+        path_mode="lazy",
+        expires_default_s=600,
+        expires_min_s=120,
+        expires_max_s=7200,
+        silo=SiloConfig(expire_time=3600, add_date=1),
+    )
+
+
+def test_with_users_nobody_is_trusted_unless_it_is_said() -> None:
+    assert ServerConfig().engine_config("n") == Config(node="n")
+    assert ServerConfig(users="store").engine_config("n") == Config(node="n", trusted=(), auth=AuthConfig())
+    assert ServerConfig(users="store", trusted=("10.0.0.0/8",)).engine_config("n").trusted == ("10.0.0.0/8",)
 
 
 def test_an_empty_file_sets_nothing() -> None:
@@ -69,12 +108,13 @@ def test_every_parameter_of_msilo_can_be_set_in_both_ways(name: str) -> None:
     [
         ("x =", "not TOML: Invalid value (at end of document)"),
         ("[servr]", "servr is not a known table: did you mean server?"),
-        ("[metrics]", "metrics is not a known table: known are limits, msilo, server, storage"),
+        ("[metrics]", "metrics is not a known table: known are auth, limits, msilo, server, storage"),
         ("server = 3", "server = 3 is not a table: write [server] above its keys"),
         ("[server]\nlisen = []", "server.lisen is not a known key: did you mean server.listen?"),
         (
             "[server]\nworkers = 2",
-            "server.workers is not a known key: known are backend, domain, grace, listen, role, trust",
+            "server.workers is not a known key: known are backend, domain, expires_default, expires_max, expires_min, "
+            "foreign, grace, listen, path_mode, role, trust",
         ),
         (
             '[server]\nlisten = "udp://127.0.0.1"',
@@ -93,6 +133,27 @@ def test_every_parameter_of_msilo_can_be_set_in_both_ways(name: str) -> None:
         ),
         ('[server]\ntrust = ["lan"]', "'lan' is not a network: give one such as 10.0.0.0/8"),
         ('[server]\ntrust = ["10.1.2.3/8"]', "'10.1.2.3/8' is an address within a network: give 10.0.0.0/8"),
+        (
+            '[server]\nforeign = "500"',
+            "foreign = '500' is not known: give 404, 403, or the URI of a proxy such as sip:192.0.2.9:5060",
+        ),
+        ('[server]\npath_mode = "off"', 'server.path_mode = "off" does not fit: give "strict" or "lazy"'),
+        (
+            "[server]\nexpires_min = 4000",
+            "expires_min = 4000, expires_default = 3600, expires_max = 86400 is out of order: "
+            "give them ascending, from 1 on",
+        ),
+        (
+            '[auth]\nalgorithms = ["SHA-1"]',
+            "auth.algorithms: 'SHA-1' is not one that this machine has: give SHA-256 or SHA-512-256 or MD5",
+        ),
+        (
+            '[auth]\nalgorithms = ["MD5", "MD5"]',
+            "auth.algorithms = ['MD5', 'MD5'] is out of range: give one or more, each once",
+        ),
+        ("[auth]\nalgorithms = []", "auth.algorithms = [] is out of range: give one or more, each once"),
+        ("[auth]\nnonce_lifetime = 0", "auth.nonce_lifetime_s = 0 is out of range: give 1 or more"),
+        ("[auth]\nuser = 1", "auth.user is not a known key: did you mean auth.users?"),
         ("[storage]\nurl = 1", "storage.url = 1 does not fit: give a text in quotes"),
         ("[limits]\nbatch_mx = 1", "limits.batch_mx is not a known key: did you mean limits.batch_max?"),
         ("[limits]\nbatch_max = true", "limits.batch_max = true does not fit: give a whole number"),

@@ -21,6 +21,7 @@ from msilo_core.actions import (
 )
 from msilo_core.errors import LocalError, ParseError
 from msilo_core.uri import Aor
+from msilo_core.users import User
 from msilo_storage import Storage, StorageReport, open_store
 from tests.storage.values import (
     BOB,
@@ -381,7 +382,7 @@ class TestManyCallers:
             for n in range(20):
                 tasks.start_soon(talk, n)
         assert await store.check() == StorageReport(
-            url=(await store.check()).url, version=8, messages=0, dead=0, bindings=20
+            url=(await store.check()).url, version=8, messages=0, dead=0, bindings=20, users=0
         )
 
     async def test_calls_of_one_kind_keep_their_order(self, store: Storage) -> None:
@@ -454,7 +455,8 @@ class TestOperator:
         await dump(store)
         assert await settle(store, dead, Outcome.REFUSED)
         await store.bind([bind(binding("sip:a@192.0.2.1"), binding("sip:b@192.0.2.1"))])
-        expected = StorageReport(url=store_url, version=8, messages=2, dead=1, bindings=2)
+        await store.add_user(User.with_password(BOB, "secret"))
+        expected = StorageReport(url=store_url, version=8, messages=2, dead=1, bindings=2, users=1)
         assert await store.check() == expected
 
 

@@ -14,6 +14,7 @@ from msilo_core import (
     Dump,
     Engine,
     Expire,
+    FindUser,
     Flow,
     LookUp,
     Message,
@@ -50,7 +51,7 @@ def every_action_can_be_told_apart(action: Action) -> Flow | int | None:
     match action:
         case Send() | CloseFlow() | Dropped():
             return action.flow
-        case LookUp() | Bind() | Store() | Dump() | Settle() | Expire():
+        case LookUp() | Bind() | Store() | FindUser() | Dump() | Settle() | Expire():
             return action.token
         case Answered():
             return action.number

@@ -14,6 +14,7 @@ from msilo_core import SipError, __version__
 from msilo_runners.cli.database import db, silo
 from msilo_runners.cli.serve import serve
 from msilo_runners.cli.talk import listen, send
+from msilo_runners.cli.users import user
 from msilo_runners.logs import printable
 
 __all__ = ["main"]
@@ -29,7 +30,7 @@ def msilo() -> None:
     """Offline messages for SIP: kept when their recipient is away, delivered when they come back."""
 
 
-for command in (serve, send, listen, silo, db):
+for command in (serve, send, listen, silo, user, db):
     msilo.add_command(command)
 
 

@@ -7,11 +7,11 @@ import click
 
 from msilo_core import LocalError, Message
 from msilo_runners.cli.loop import run
+from msilo_runners.cli.options import open_database, storage_option
 from msilo_runners.cli.records import body_fields, print_json
 from msilo_runners.errors import SettingsError
 from msilo_runners.logs import printable
-from msilo_runners.settings import ServerConfig
-from msilo_storage import Storage, StorageReport, create_schema, open_store, redact
+from msilo_storage import StorageReport, create_schema, redact
 
 __all__ = ["db", "silo"]
 
@@ -21,10 +21,6 @@ PAGE_MESSAGES: Final = 500
 BODY_CHARS: Final = 40
 """Of a body in the table for people."""
 
-_storage_option = click.option(
-    "--storage", "url", default=ServerConfig().storage, show_default=True, metavar="URL", help="Storage URL."
-)
-
 
 @click.group()
 def silo() -> None:
@@ -32,7 +28,7 @@ def silo() -> None:
 
 
 @silo.command("list")
-@_storage_option
+@storage_option
 @click.option("--owner", metavar="AOR", help="Whose inbox, such as sip:bob@example.com; all if not given.")
 @click.option("--dead", is_flag=True, help="Those that were set aside, instead of those that wait.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each message.")
@@ -47,7 +43,7 @@ def db() -> None:
 
 
 @db.command()
-@_storage_option
+@storage_option
 def init(url: str) -> None:
     """Create the tables that are missing; those that exist stay as they are."""
     run(_init, url)
@@ -55,19 +51,19 @@ def init(url: str) -> None:
 
 
 @db.command()
-@_storage_option
+@storage_option
 def check(url: str) -> None:
     """Check the tables, and count what they hold."""
     report = run(_check, url)
     click.echo(
         f"{report.url}: silo version {report.version}, {report.messages} messages wait, {report.dead} set aside, "
-        f"{report.bindings} bindings"
+        f"{report.bindings} bindings, {report.users} users"
     )
 
 
 async def _list(url: str, owner: str | None, dead: bool, as_json: bool) -> None:
     show = _print_json if as_json else _print_row
-    async with _store(url) as store:
+    async with open_database(url) as store:
         after = 0
         while page := await store.list(owner, after=after, limit=PAGE_MESSAGES, dead=dead):
             for message in page:
@@ -83,13 +79,8 @@ async def _init(url: str) -> None:
 
 
 async def _check(url: str) -> StorageReport:
-    async with _store(url) as store:
+    async with open_database(url) as store:
         return await store.check()
-
-
-def _store(url: str) -> Storage:
-    # A mistyped name must not leave an empty database behind.
-    return open_store(url, create=False)
 
 
 def _print_json(message: Message) -> None:

@@ -27,7 +27,8 @@ END_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 @click.option("--backend", type=click.Choice(["asyncio", "trio"]), help="Event loop.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Processes.")
 @click.option("--domain", multiple=True, metavar="NAME", help="A domain that is ours; any if none is given.")
-@click.option("--trust", multiple=True, metavar="CIDR", help="A network that is served, instead of loopback.")
+@click.option("--trust", multiple=True, metavar="CIDR", help="A network that is believed, instead of loopback.")
+@click.option("--users", metavar="store|FILE", help="Who logs in with a password: the store's users, or a file's.")
 @click.option("--set", "assignments", multiple=True, metavar="PARAM=VALUE", help="A parameter of msilo.")
 @click.option("--grace", type=float, metavar="SECONDS", help="Time to finish what is under way at the end.")
 def serve(
@@ -39,6 +40,7 @@ def serve(
     workers: int,
     domain: tuple[str, ...],
     trust: tuple[str, ...],
+    users: str | None,
     assignments: tuple[str, ...],
     grace: float | None,
 ) -> None:
@@ -55,6 +57,7 @@ def serve(
         "role": role,
         "domains": domain or None,
         "trusted": trust or None,
+        "users": users,
         "grace_s": grace,
         "silo": with_parameters(settings.server.silo, assignments) if assignments else None,
     }

@@ -7,9 +7,10 @@ import sys
 import anyio
 import click
 
-from msilo_core import Answered, Arrived, Request, SipUri, parse_uri
+from msilo_core import Account, Answered, Arrived, Request, SipUri, parse_uri
 from msilo_runners.addresses import TransportAddress, parse_transport_address
 from msilo_runners.cli.loop import run
+from msilo_runners.cli.options import password_option, username_option
 from msilo_runners.cli.records import body_fields, print_json
 from msilo_runners.client import Client, open_client
 from msilo_runners.driver import read_clock
@@ -28,15 +29,27 @@ SERVER = "udp://127.0.0.1:5060"
 @click.option("--server", default=SERVER, show_default=True, metavar="URI", help="Where it is sent.")
 @click.option("--content-type", default="text/plain;charset=UTF-8", show_default=True, metavar="TYPE")
 @click.option("--expires", type=click.IntRange(0, 2**32 - 1), metavar="SECONDS", help="Its lifetime.")
+@password_option
+@username_option
 @click.argument("text")
-def send(sender: str, recipient: str, server: str, content_type: str, expires: int | None, text: str) -> int:
+def send(
+    sender: str,
+    recipient: str,
+    server: str,
+    content_type: str,
+    expires: int | None,
+    password: str | None,
+    username: str | None,
+    text: str,
+) -> int:
     """Send TEXT, or what stdin holds if it is -, and print the status line of the answer.
 
     The exit status is 0 if the answer is a success (2xx), else 1.
     """
     body = sys.stdin.buffer.read() if text == "-" else text.encode(errors="surrogateescape")
     where = parse_transport_address(server, names_allowed=True)
-    answer = run(_send, where, sender, recipient, content_type, expires, body)
+    account = _account(sender, username, password)
+    answer = run(_send, where, account, sender, recipient, content_type, expires, body)
     if not answer.received:
         what = "no answer in time" if answer.status == 408 else "the request could not be sent"
         click.echo(f"msilo: {where}: {what}", err=True)
@@ -48,22 +61,37 @@ def send(sender: str, recipient: str, server: str, content_type: str, expires: i
 @click.command()
 @click.argument("aor", metavar="SIP-URI")
 @click.option("--server", default=SERVER, show_default=True, metavar="URI", help="Where to register.")
+@password_option
+@username_option
 @click.option("--count", type=click.IntRange(1), metavar="N", help="End after so many messages.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each message.")
-def listen(aor: str, server: str, count: int | None, as_json: bool) -> int:
+def listen(aor: str, server: str, password: str | None, username: str | None, count: int | None, as_json: bool) -> int:
     """Register as SIP-URI and print the messages that arrive, one line each.
 
     Ends after --count messages, or when interrupted. The exit status is 1 if the server does not let us
     register.
     """
     log_to_stderr()
-    return run(_listen, parse_transport_address(server, names_allowed=True), aor, count, as_json)
+    where = parse_transport_address(server, names_allowed=True)
+    return run(_listen, where, _account(aor, username, password), aor, count, as_json)
+
+
+def _account(uri: str, username: str | None, password: str | None) -> Account | None:
+    if password is None:
+        return None
+    return Account(username if username is not None else parse_uri(uri).aor().username, password)
 
 
 async def _send(
-    server: TransportAddress, sender: str, recipient: str, content_type: str, expires_s: int | None, body: bytes
+    server: TransportAddress,
+    account: Account | None,
+    sender: str,
+    recipient: str,
+    content_type: str,
+    expires_s: int | None,
+    body: bytes,
 ) -> Answered:
-    async with open_client(server) as client:
+    async with open_client(server, account) as client:
         number, actions = client.agent.message(
             client.flow,
             from_uri=sender,
@@ -80,10 +108,10 @@ async def _send(
     raise AssertionError("the agent answers each request")
 
 
-async def _listen(server: TransportAddress, aor: str, count: int | None, as_json: bool) -> int:
+async def _listen(server: TransportAddress, account: Account | None, aor: str, count: int | None, as_json: bool) -> int:
     uri = parse_uri(aor)
     uri.aor()  # says so if it has no user part
-    async with open_client(server) as client:
+    async with open_client(server, account) as client:
         contact = _contact(client, uri)
         _, actions = client.agent.register(client.flow, aor_uri=aor, contact_uri=contact, now=read_clock())
         client.perform(actions)

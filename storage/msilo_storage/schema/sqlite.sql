@@ -76,6 +76,24 @@ CREATE TABLE IF NOT EXISTS silo_location (
 
 CREATE INDEX IF NOT EXISTS silo_location_expiry_idx ON silo_location (expires);
 
+-- Kamailio's table `subscriber`, version 7: who may log in. The realm is the domain.
+CREATE TABLE IF NOT EXISTS subscriber (
+    id             INTEGER PRIMARY KEY NOT NULL,
+    username       VARCHAR(64)  DEFAULT '' NOT NULL,
+    domain         VARCHAR(64)  DEFAULT '' NOT NULL,
+    -- Ours are never kept.
+    password       VARCHAR(64)  DEFAULT '' NOT NULL,
+    -- MD5(username:domain:password), or where Kamailio hashes with SHA-256, that.
+    ha1            VARCHAR(128) DEFAULT '' NOT NULL,
+    ha1b           VARCHAR(128) DEFAULT '' NOT NULL,
+
+    -- Those of the other algorithms of RFC 8760.
+    ha1_sha256     VARCHAR(64) NOT NULL DEFAULT '',
+    ha1_sha512_256 VARCHAR(64) NOT NULL DEFAULT '',
+    CONSTRAINT subscriber_account_idx UNIQUE (username, domain)
+);
+CREATE INDEX IF NOT EXISTS subscriber_username_idx ON subscriber (username);
+
 -- Kamailio keeps the versions of all its tables here, and refuses to start when one differs.
 CREATE TABLE IF NOT EXISTS version (
     id            INTEGER PRIMARY KEY NOT NULL,
@@ -86,3 +104,5 @@ CREATE TABLE IF NOT EXISTS version (
 
 INSERT INTO version (table_name, table_version)
     SELECT 'silo', 8 WHERE NOT EXISTS (SELECT 1 FROM version WHERE table_name = 'silo');
+INSERT INTO version (table_name, table_version)
+    SELECT 'subscriber', 7 WHERE NOT EXISTS (SELECT 1 FROM version WHERE table_name = 'subscriber');

@@ -1,0 +1,181 @@
+"""Those who can log in: in every store and in a file the same."""
+
+import stat
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+
+from msilo_core.actions import FindUser, UserFound
+from msilo_core.errors import SchemaError
+from msilo_core.uri import Aor
+from msilo_core.users import User
+from msilo_storage import UserFile, Users, create_schema, open_store
+from tests.storage.values import BOB, CAROL, EVERY_OCTET
+
+ALICE_OF_IPV6 = Aor("alice", "[2001:db8::1]")
+SECRET = User.with_password(BOB, "secret")
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres", "file"])
+async def users(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Users]:
+    """A store without users, or the name of a file that is not there yet."""
+    if request.param == "file":
+        yield UserFile(tmp_path / "users")
+        return
+    url = "memory:" if request.param == "memory" else f"sqlite:///{tmp_path / 'msilo.db'}"
+    if request.param == "postgres":
+        url = request.getfixturevalue("postgres_url")
+        await create_schema(url)
+    async with open_store(url) as store:
+        yield store
+
+
+async def found(users: Users, *owners: Aor) -> list[User | None]:
+    answers = await users.find_users([FindUser(number, owner) for number, owner in enumerate(owners, 7)])
+    assert [answer.token for answer in answers] == list(range(7, 7 + len(owners)))
+    return [answer.user for answer in answers if isinstance(answer, UserFound)]
+
+
+async def test_who_was_added_is_found_and_nobody_else(users: Users) -> None:
+    assert await users.add_user(SECRET) is True
+    # Names are compared octet by octet, and each domain has its own.
+    others = (Aor("Bob", "example.com"), Aor("bob", "example.net"), Aor("bo", "example.com"), CAROL)
+    assert await found(users, *others, BOB, BOB) == [None, None, None, None, SECRET, SECRET]
+
+
+async def test_a_user_who_is_added_again_has_another_password(users: Users) -> None:
+    await users.add_user(User.with_password(CAROL, "hers"))
+    await users.add_user(SECRET)
+    changed = User.with_password(BOB, "another")
+    assert await users.add_user(changed) is False
+    assert await found(users, BOB, CAROL) == [changed, User.with_password(CAROL, "hers")]
+    only_md5 = User(owner=BOB, ha1=changed.ha1)
+    assert await users.add_user(only_md5) is False
+    assert await found(users, BOB) == [only_md5]
+
+
+async def test_who_was_removed_is_gone(users: Users) -> None:
+    await users.add_user(SECRET)
+    await users.add_user(User.with_password(CAROL, "hers"))
+    assert await users.remove_user(BOB) is True
+    assert await users.remove_user(BOB) is False
+    assert await found(users, BOB, CAROL) == [None, User.with_password(CAROL, "hers")]
+
+
+async def test_pages_in_the_order_of_domain_and_name(users: Users) -> None:
+    # Such as databases sort in many ways.
+    names = ["Zoë", "a b", "a", "B", "b", "é", "~", "a-1", "a1", "жук"]
+    owners = [Aor(name, domain) for name in names for domain in ("example.com", "example.net", "a.example.com")]
+    for owner in (*owners, ALICE_OF_IPV6):
+        await users.add_user(User.with_password(owner, "x"))
+    expected = sorted((*owners, ALICE_OF_IPV6), key=lambda owner: (owner.domain, owner.username))
+    listed: list[Aor] = []
+    while page := await users.list_users(after=listed[-1] if listed else None, limit=7):
+        assert len(page) <= 7
+        listed += [user.owner for user in page]
+    assert listed == expected
+    assert [user.owner for user in await users.list_users()] == expected
+
+
+async def test_a_user_of_any_name_within_the_limits(users: Users) -> None:
+    owner = Aor("x" * 255, "y" * 255)
+    await users.add_user(User.with_password(owner, EVERY_OCTET.decode("utf-8", "surrogateescape")))
+    (user,) = await found(users, owner)
+    assert user == User.with_password(owner, EVERY_OCTET.decode("utf-8", "surrogateescape"))
+
+
+async def test_nobody_is_asked_for(users: Users) -> None:
+    if not isinstance(users, UserFile):
+        assert await users.find_users([]) == []
+
+
+# -- The file ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "users"
+
+
+async def test_lines_of_htdigest_are_understood(path: Path) -> None:
+    path.write_text(
+        "# Who may log in\n\n"
+        f"bob:example.com:{SECRET.ha1.upper()}\n"
+        f"  bob:Example.com.:sha-256:{SECRET.ha1_sha256}\n"
+        f"bob:example.com:SHA-512-256:{SECRET.ha1_sha512_256}\n"
+        f"alice:[2001:DB8::0:1]:{SECRET.ha1}\n"
+        f"carol:example.com:MD5:{SECRET.ha1}",
+        "utf-8",
+    )
+    users = UserFile(path)
+    users.load()
+    only_md5 = [User(owner=owner, ha1=SECRET.ha1) for owner in (ALICE_OF_IPV6, CAROL)]
+    assert await found(users, BOB, ALICE_OF_IPV6, CAROL) == [SECRET, *only_md5]
+
+
+async def test_what_says_nothing_stays_and_rights_too(path: Path) -> None:
+    path.write_text(f"# ours\n\ncarol:example.com:{SECRET.ha1}\nbob:example.com:{SECRET.ha1}\n")
+    path.chmod(0o640)
+    users = UserFile(path)
+    assert await users.remove_user(BOB) is True
+    assert path.read_text() == f"# ours\n\ncarol:example.com:{SECRET.ha1}\n"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert list(path.parent.iterdir()) == [path]
+
+
+async def test_a_new_file_is_for_nobody_else_to_read(path: Path) -> None:
+    await UserFile(path).add_user(SECRET)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert path.read_text() == (
+        f"bob:example.com:SHA-256:{SECRET.ha1_sha256}\n"
+        f"bob:example.com:SHA-512-256:{SECRET.ha1_sha512_256}\n"
+        f"bob:example.com:MD5:{SECRET.ha1}\n"
+    )
+
+
+async def test_a_change_is_seen_and_a_mistake_locks_nobody_out(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    users = UserFile(path)
+    await UserFile(path).add_user(SECRET)
+    users.load()
+    await UserFile(path).add_user(User.with_password(CAROL, "hers"))
+    assert await found(users, BOB, CAROL) == [SECRET, User.with_password(CAROL, "hers")]
+    path.write_text("bob\n")
+    for _ in range(2):
+        assert await found(users, BOB) == [SECRET]
+    path.unlink()
+    assert await found(users, BOB) == [SECRET]
+    said = [record.getMessage() for record in caplog.records if "users stay" in record.getMessage()]
+    assert len(said) == 2
+    assert "line 1" in said[0]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "bob", "bob:example.com", f"bob:example.com:{'0' * 31}", f"bob:example.com:{'g' * 32}",
+        f":example.com:{'0' * 32}",
+        f"bob::{'0' * 32}", f"bob:exa mple.com:{'0' * 32}", f"bob:example.com:SHA-256:{'0' * 32}",
+        f"bob:example.com:MD4:{'0' * 32}", f"bob:example.com:{'0' * 32} x",
+    ],
+)  # fmt: skip
+def test_a_line_that_is_not_understood_is_named(path: Path, line: str) -> None:
+    path.write_text(f"# first\n{line}\n")
+    with pytest.raises(SchemaError, match=rf"{path}, line 2: .*: give NAME:REALM:HA1 or NAME:REALM:ALGORITHM:HA1$"):
+        UserFile(path).load()
+
+
+async def test_a_file_that_cannot_be_read(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(SchemaError, match="No such file"):
+        UserFile(path).load()
+    with pytest.raises(SchemaError, match="Is a directory"):
+        UserFile(tmp_path).load()
+    path.write_bytes(b"\xff")
+    with pytest.raises(SchemaError, match="UTF-8"):
+        UserFile(path).load()
+
+
+async def test_a_name_that_cannot_stand_in_a_file(path: Path) -> None:
+    with pytest.raises(SchemaError, match="colon"):
+        await UserFile(path).add_user(User.with_password(Aor("a:b", "example.com"), "x"))
+    assert not path.exists()
