@@ -17,6 +17,7 @@ from msilo_core.limits import *
 from msilo_core.message import *
 from msilo_core.route import *
 from msilo_core.statistics import *
+from msilo_core.tel import *
 from msilo_core.uri import *
 from msilo_core.users import *
 

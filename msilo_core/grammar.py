@@ -16,20 +16,25 @@ from msilo_core.errors import ParseError
 __all__ = [
     "ABSOLUTE_URI",
     "DIGITS",
+    "ESCAPED",
     "HOST",
+    "HOSTNAME",
     "IPV6_REFERENCE",
     "LWS",
     "NAME_OR_IPV4",
+    "PARAM_TEXT",
     "PASSWORD",
     "QUOTED_STRING",
     "SWS",
     "TOKEN",
+    "UNRESERVED",
     "URI_HEADERS",
     "URI_PARAMETERS",
     "USER",
     "WORD",
     "bounded_int",
     "is_token",
+    "normalise_escapes",
     "normalise_host",
     "parse_port",
     "require_ipv6_reference",
@@ -58,7 +63,7 @@ QUOTED_STRING: Final = r'"(?:[^"\\\x00-\x08\x0A-\x1F\x7F]++|\\[\x00-\x09\x0B\x0C
 # domainlabel    =  alphanum / alphanum *( alphanum / "-" ) alphanum
 # toplabel       =  ALPHA / ALPHA *( alphanum / "-" ) alphanum
 _LABEL_REST = r"[A-Za-z0-9]*+(?:-++[A-Za-z0-9]++)*+"
-_HOSTNAME = rf"(?:[A-Za-z0-9]{_LABEL_REST}\.(?=[A-Za-z0-9]))*+[A-Za-z]{_LABEL_REST}\.?+"
+HOSTNAME: Final = rf"(?:[A-Za-z0-9]{_LABEL_REST}\.(?=[A-Za-z0-9]))*+[A-Za-z]{_LABEL_REST}\.?+"
 
 # IPv4address    =  1*3DIGIT "." 1*3DIGIT "." 1*3DIGIT "." 1*3DIGIT
 # Above 255 there is no such address, and what looks like one may not be taken for a name.
@@ -71,37 +76,38 @@ _IPV4 = rf"{_OCTET}\.{_OCTET}\.{_OCTET}\.{_OCTET}(?![A-Za-z0-9.\-])"
 IPV6_REFERENCE: Final = r"\[[0-9A-Fa-f:.]{2,46}\]"
 
 # host             =  hostname / IPv4address / IPv6reference
-NAME_OR_IPV4: Final = rf"(?:{_IPV4}|{_HOSTNAME})"
+NAME_OR_IPV4: Final = rf"(?:{_IPV4}|{HOSTNAME})"
 HOST: Final = rf"(?:{NAME_OR_IPV4}|{IPV6_REFERENCE})"
 
 # escaped     =  "%" HEXDIG HEXDIG
-_ESCAPED = r"%[0-9A-Fa-f]{2}"
+ESCAPED: Final = r"%[0-9A-Fa-f]{2}"
 
 # unreserved  =  alphanum / mark
 # mark        =  "-" / "_" / "." / "!" / "~" / "*" / "'" / "(" / ")"
-_UNRESERVED = r"A-Za-z0-9\-_.!~*'()"
+# What stands between the brackets of a class.
+UNRESERVED: Final = r"A-Za-z0-9\-_.!~*'()"
 
 # user             =  1*( unreserved / escaped / user-unreserved )
 # user-unreserved  =  "&" / "=" / "+" / "$" / "," / ";" / "?" / "/"
-USER: Final = rf"(?:[{_UNRESERVED}&=+$,;?/]++|{_ESCAPED})++"
+USER: Final = rf"(?:[{UNRESERVED}&=+$,;?/]++|{ESCAPED})++"
 
 # password         =  *( unreserved / escaped / "&" / "=" / "+" / "$" / "," )
-PASSWORD: Final = rf"(?:[{_UNRESERVED}&=+$,]++|{_ESCAPED})*+"
+PASSWORD: Final = rf"(?:[{UNRESERVED}&=+$,]++|{ESCAPED})*+"
 
 # uri-parameters    =  *( ";" uri-parameter)
 # other-param       =  pname [ "=" pvalue ]
 # pname, pvalue     =  1*paramchar
 # paramchar         =  param-unreserved / unreserved / escaped
 # param-unreserved  =  "[" / "]" / "/" / ":" / "&" / "+" / "$"
-_PARAM_TEXT = rf"(?:[{_UNRESERVED}\[\]/:&+$]++|{_ESCAPED})++"
-URI_PARAMETERS: Final = rf"(?:;{_PARAM_TEXT}(?:={_PARAM_TEXT})?+)*+"
+PARAM_TEXT: Final = rf"(?:[{UNRESERVED}\[\]/:&+$]++|{ESCAPED})++"
+URI_PARAMETERS: Final = rf"(?:;{PARAM_TEXT}(?:={PARAM_TEXT})?+)*+"
 
 # headers         =  "?" header *( "&" header )
 # header          =  hname "=" hvalue
 # hname           =  1*( hnv-unreserved / unreserved / escaped )
 # hvalue          =  *( hnv-unreserved / unreserved / escaped )
 # hnv-unreserved  =  "[" / "]" / "/" / "?" / ":" / "+" / "$"
-_HEADER_TEXT = rf"(?:[{_UNRESERVED}\[\]/?:+$]++|{_ESCAPED})"
+_HEADER_TEXT = rf"(?:[{UNRESERVED}\[\]/?:+$]++|{ESCAPED})"
 _HEADER = rf"{_HEADER_TEXT}++={_HEADER_TEXT}*+"
 URI_HEADERS: Final = rf"(?:\?{_HEADER}(?:&{_HEADER})*+)?+"
 
@@ -110,9 +116,13 @@ URI_HEADERS: Final = rf"(?:\?{_HEADER}(?:&{_HEADER})*+)?+"
 # uric           =  reserved / unreserved / escaped
 # reserved       =  ";" / "/" / "?" / ":" / "@" / "&" / "=" / "+" / "$" / ","
 # Brackets too, as RFC 3986 has them in its reserved set for an IPv6 host.
-ABSOLUTE_URI: Final = rf"[A-Za-z][A-Za-z0-9+\-.]*+:(?:[{_UNRESERVED};/?:@&=+$,\[\]]++|{_ESCAPED})++"
+ABSOLUTE_URI: Final = rf"[A-Za-z][A-Za-z0-9+\-.]*+:(?:[{UNRESERVED};/?:@&=+$,\[\]]++|{ESCAPED})++"
 
 _TOKEN = re.compile(TOKEN)
+_ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
+# "Characters other than those in the 'reserved' set (see RFC 2396) are equivalent to their '%' HEX HEX encoding": of
+# those that may stand unescaped in any part of a URI, the unreserved and two more. The rest have one way to be written.
+_EQUAL_TO_ESCAPE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.!~*'()[]")
 _TRIPLE_COLON = re.compile(r":::(?=[0-9]++\.)")
 _PORT_DIGITS_MAX = 5
 _PORT_MAX = 65535
@@ -170,6 +180,15 @@ def require_ipv6_reference(host: str) -> ipaddress.IPv6Address:
         raise ParseError("an IPv6 address in brackets", host) from None
 
 
+def normalise_escapes(text: str) -> str:
+    """Return a form of a part of a URI that is the same for all that differ only in what is escaped.
+
+    RFC 3261 section 19.1.4: escapes are resolved, but for those of reserved characters, which mean something else
+    unescaped. Case stays.
+    """
+    return _ESCAPE.sub(_resolved, text) if "%" in text else text
+
+
 def normalise_host(host: str) -> str:
     """Return a form of `host` that is equal for equal hosts.
 
@@ -184,3 +203,8 @@ def normalise_host(host: str) -> str:
         # No name ends in a label of digits. 192.0.2.1 and 192.000.002.001 are one address.
         return ".".join(str(int(octet)) for octet in host.split("."))
     return host.lower().removesuffix(".")
+
+
+def _resolved(escape: re.Match[str]) -> str:
+    character = chr(int(escape[1], 16))
+    return character if character in _EQUAL_TO_ESCAPE else escape[0].upper()

@@ -14,10 +14,34 @@ import msgspec
 from msilo_core.errors import ParseError, TooManyHeaders
 from msilo_core.grammar import TOKEN, is_token
 
-__all__ = ["HEAD_END", "Head", "encode_head", "split_head"]
+__all__ = ["COMPACT", "HEAD_END", "Head", "encode_head", "split_head"]
 
 HEAD_END: Final = b"\r\n\r\n"
 """The last header's line end and the empty line."""
+
+COMPACT: Final = {
+    "a": "accept-contact",
+    "b": "referred-by",
+    "c": "content-type",
+    "d": "request-disposition",
+    "e": "content-encoding",
+    "f": "from",
+    "i": "call-id",
+    "j": "reject-contact",
+    "k": "supported",
+    "l": "content-length",
+    "m": "contact",
+    "n": "identity-info",
+    "o": "event",
+    "r": "refer-to",
+    "s": "subject",
+    "t": "to",
+    "u": "allow-events",
+    "v": "via",
+    "x": "session-expires",
+    "y": "identity",
+}
+"""Compact forms: RFC 3261 section 7.3.3, and the IANA registry for the extensions."""
 
 
 class Head(msgspec.Struct, frozen=True, gc=False):
@@ -104,30 +128,6 @@ _LINE_END: Final = re.compile(r"\r\n(?![ \t])")
 # Blanks before the CRLF stay: to look for them at every blank would take quadratic time.
 _FOLD: Final = re.compile(r"\r\n[ \t]++")
 
-# Compact forms: RFC 3261 section 7.3.3, and the IANA registry for the extensions.
-_COMPACT: Final = {
-    "a": "accept-contact",
-    "b": "referred-by",
-    "c": "content-type",
-    "d": "request-disposition",
-    "e": "content-encoding",
-    "f": "from",
-    "i": "call-id",
-    "j": "reject-contact",
-    "k": "supported",
-    "l": "content-length",
-    "m": "contact",
-    "n": "identity-info",
-    "o": "event",
-    "r": "refer-to",
-    "s": "subject",
-    "t": "to",
-    "u": "allow-events",
-    "v": "via",
-    "x": "session-expires",
-    "y": "identity",
-}
-
 # As real traffic spells them. A name that is missing here is only slower.
 _USUAL_NAMES: Final = """
     Via From To Call-ID CSeq Max-Forwards Content-Length Content-Type Contact Expires Route Record-Route Path Date
@@ -137,7 +137,7 @@ _USUAL_NAMES: Final = """
 """
 
 
-_KEYS: Final = {name: name.lower() for name in _USUAL_NAMES.split()} | _COMPACT
+_KEYS: Final = {name: name.lower() for name in _USUAL_NAMES.split()} | COMPACT
 
 
 def _split_usual(lines: list[str]) -> tuple[list[str], dict[str, str]] | None:
@@ -186,7 +186,7 @@ def _split_strictly(text: str, headers_max: int) -> tuple[list[str], dict[str, s
 def _unusual_key(name: str) -> str:
     # Not kept for the next time: a peer chooses such names, as many as it likes.
     key = name.lower()
-    return _COMPACT.get(key, key)
+    return COMPACT.get(key, key)
 
 
 def _unfolded(value: str) -> str:

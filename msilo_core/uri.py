@@ -1,7 +1,7 @@
-"""SIP and SIPS URIs (RFC 3261 section 19.1) and addresses of record."""
+"""SIP and SIPS URIs (RFC 3261 section 19.1) and addresses of record; tel URIs have a module of their own."""
 
 import re
-from typing import Final
+from typing import Final, TypeAlias
 from urllib.parse import quote, unquote, unquote_to_bytes
 
 import msgspec
@@ -15,13 +15,16 @@ from msilo_core.grammar import (
     URI_HEADERS,
     URI_PARAMETERS,
     USER,
+    normalise_escapes,
     normalise_host,
     parse_port,
     require_ipv6_reference,
 )
+from msilo_core.head import COMPACT
 from msilo_core.limits import Limits
+from msilo_core.tel import TEL_URI, TelUri, parse_tel_uri
 
-__all__ = ["Aor", "SipUri", "check_uri", "parse_aor", "parse_uri"]
+__all__ = ["AnyUri", "Aor", "SipUri", "check_uri", "parse_any_uri", "parse_aor", "parse_uri"]
 
 _LIMITS: Final = Limits()
 
@@ -114,12 +117,15 @@ class SipUri(msgspec.Struct, frozen=True, gc=False):
         return Aor(username, domain)
 
     def equivalent(self, other: "SipUri") -> bool:
-        """Compare as RFC 3261 section 19.1.4 says, and IP addresses as RFC 5954 section 4.2. Not transitive."""
+        """Compare as RFC 3261 section 19.1.4 says, and IP addresses as RFC 5954 section 4.2.
+
+        The relation is not transitive, as the example there shows: what needs a key has :meth:`aor`.
+        """
         return (
             self.scheme == other.scheme
             and self.port == other.port
-            and _normalise(self.user) == _normalise(other.user)
-            and _normalise(self.password) == _normalise(other.password)
+            and _optional(self.user) == _optional(other.user)
+            and _optional(self.password) == _optional(other.password)
             and normalise_host(self.host) == normalise_host(other.host)
             and _params_match(self.params, other.params)
             and _headers(self.headers) == _headers(other.headers)
@@ -138,13 +144,28 @@ def parse_uri(text: str, limits: Limits = _LIMITS) -> SipUri:
         raise UriTooLong(len(text), limits.uri_bytes_max)
     match = _SIP_URI.fullmatch(text)
     if match is None:
-        if _SIP_SCHEME.match(text) is None and _ABSOLUTE_URI.fullmatch(text) is not None:
+        if _SIP_SCHEME.match(text) is None and _OTHER_URI.fullmatch(text) is not None:
             raise Unsupported(text.partition(":")[0] + ":", 416)
         raise ParseError("a SIP URI", text)
     scheme, user, password, host, port, params, headers = match.groups()
     if host.startswith("["):
         require_ipv6_reference(host)
     return SipUri(scheme.lower(), user, password, host, None if port is None else parse_port(port), params, headers)
+
+
+AnyUri: TypeAlias = SipUri | TelUri
+"""A URI that names who wrote a message or whom it is for (RFC 3325 section 9.1: "a sip, sips, or tel URI")."""
+
+
+def parse_any_uri(text: str, limits: Limits = _LIMITS) -> AnyUri:
+    """Take a SIP, SIPS or tel URI apart.
+
+    Raises:
+        ParseError: it does not follow the grammar of its scheme.
+        Unsupported: a well-formed URI of another scheme; the hint is 416.
+        UriTooLong: it has more than ``limits.uri_bytes_max`` octets.
+    """
+    return parse_tel_uri(text, limits) if text[:4].lower() == "tel:" else parse_uri(text, limits)
 
 
 def check_uri(text: str) -> None:
@@ -155,7 +176,7 @@ def check_uri(text: str) -> None:
     """
     match = _SIP_URI.fullmatch(text)
     if match is None:
-        if _SIP_SCHEME.match(text) is not None or _ABSOLUTE_URI.fullmatch(text) is None:
+        if _SIP_SCHEME.match(text) is not None or _OTHER_URI.fullmatch(text) is None:
             raise ParseError("a URI", text)
         return
     if match[4].startswith("["):
@@ -181,7 +202,8 @@ _SIP_URI: Final = re.compile(
     rf"([Ss][Ii][Pp][Ss]?+):(?:({USER})(?::({PASSWORD}))?+@)?+({HOST})(?::({DIGITS}))?+({URI_PARAMETERS})({URI_HEADERS})"
 )
 _SIP_SCHEME: Final = re.compile(r"[Ss][Ii][Pp][Ss]?+:")
-_ABSOLUTE_URI: Final = re.compile(ABSOLUTE_URI)
+# RFC 3966 has a "#" in the numbers of telephones, which absoluteURI has nowhere.
+_OTHER_URI: Final = re.compile(rf"(?:{ABSOLUTE_URI}|{TEL_URI})")
 
 # What `user` allows unescaped; `quote` never escapes letters, digits and "_.-~".
 _USER_SAFE: Final = "!*'()&=+$,;?/"
@@ -189,13 +211,14 @@ _USER_SAFE: Final = "!*'()&=+$,;?/"
 # C0, DEL and C1.
 _CONTROL: Final = re.compile(r"[\x00-\x1F\x7F-\x9F]")
 
-_ESCAPE: Final = re.compile(r"%([0-9A-Fa-f]{2})")
-_UNRESERVED: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.!~*'()")
-
 # "A user, ttl, or method uri-parameter appearing in only one URI never matches", the same for maddr; and
 # transport, for "a URI omitting any component with a default value will not match a URI explicitly containing
 # that component".
 _NEVER_IGNORED: Final = ("user", "ttl", "method", "maddr", "transport")
+
+# "The matching rules are defined for each header field in Section 20": in any case, but for these. `body` is no header
+# but what the request has below them.
+_CASE_SENSITIVE: Final = frozenset(("body", "call-id", "cseq", "date", "in-reply-to"))
 
 
 def _params(params: str) -> dict[str, str]:
@@ -221,24 +244,19 @@ def _unescape(text: str) -> str:
     return unquote(text, errors="surrogateescape")
 
 
-def _normalise(text: str | None) -> str | None:
-    """Resolve the escapes that section 19.1.4 makes equal to what they stand for: of what is not reserved."""
-    if text is None or "%" not in text:
-        return text
-    return _ESCAPE.sub(_resolve, text)
-
-
-def _resolve(escape: re.Match[str]) -> str:
-    character = chr(int(escape[1], 16))
-    return character if character in _UNRESERVED else escape[0].upper()
+def _optional(text: str | None) -> str | None:
+    return None if text is None else normalise_escapes(text)
 
 
 def _comparable(params: str) -> dict[str, str]:
-    return {_lowered(name): _lowered(value) for name, value in _params(params).items()}
+    found: dict[str, str] = {}
+    for name, value in _params(params).items():
+        found.setdefault(_lowered(name), _lowered(value))
+    return found
 
 
 def _lowered(text: str) -> str:
-    return (_normalise(text) or "").lower()
+    return normalise_escapes(text).lower()
 
 
 def _params_match(ours: str, theirs: str) -> bool:
@@ -253,4 +271,9 @@ def _params_match(ours: str, theirs: str) -> bool:
 def _headers(headers: str) -> list[tuple[str, str]]:
     """Headers of a URI in an order that does not depend on theirs."""
     pairs = (header.partition("=") for header in headers[1:].split("&") if header)
-    return sorted((_lowered(name), _lowered(value)) for name, _, value in pairs)
+    return sorted(_comparable_header(_lowered(name), value) for name, _, value in pairs)
+
+
+def _comparable_header(name: str, value: str) -> tuple[str, str]:
+    name = COMPACT.get(name, name)
+    return name, normalise_escapes(value) if name in _CASE_SENSITIVE else _lowered(value)
