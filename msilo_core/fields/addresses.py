@@ -9,12 +9,35 @@ import msgspec
 
 from msilo_core.errors import ParseError, Unsupported, ValueTooLong
 from msilo_core.fields.numbers import INT31_DIGITS, INT31_END, parse_delta_seconds
-from msilo_core.fields.parameters import identifier, parameters, split_list, unquote
+from msilo_core.fields.parameters import (
+    WithParams,
+    checked_params,
+    identifier,
+    parameters,
+    parse_q,
+    quote,
+    split_list,
+    unquote,
+)
+from msilo_core.fields.preferences import FeatureValue, parse_features
 from msilo_core.grammar import LWS, NAME_OR_IPV4, QUOTED_STRING, SWS, TOKEN, URI_PARAMETERS, USER, bounded_int
 from msilo_core.limits import Limits
-from msilo_core.uri import SipUri, check_uri, parse_uri
+from msilo_core.uri import AnyUri, SipUri, check_uri, parse_any_uri, parse_uri
 
-__all__ = ["STAR", "Contact", "NameAddr", "Star", "parse_contacts", "parse_name_addr"]
+__all__ = [
+    "STAR",
+    "CallInfo",
+    "Contact",
+    "NameAddr",
+    "Star",
+    "any_uri",
+    "format_name_addr",
+    "parse_call_info",
+    "parse_contacts",
+    "parse_name_addr",
+    "read_name_addr",
+    "sip_uri",
+]
 
 _LIMITS: Final = Limits()
 # For URIs whose length somebody else looks after.
@@ -31,7 +54,7 @@ STAR: Final = Star.STAR
 """``Contact: *``: all bindings (RFC 3261 section 10.2.2)."""
 
 
-class NameAddr(msgspec.Struct, frozen=True, gc=False):
+class NameAddr(WithParams, msgspec.Struct, frozen=True, gc=False):
     """A ``name-addr`` or ``addr-spec`` with the parameters of its header: From, To and their like.
 
     Attributes:
@@ -53,10 +76,23 @@ class NameAddr(msgspec.Struct, frozen=True, gc=False):
         Raises:
             ParseError: it is of another scheme, as ``tel:`` (RFC 4475 section 3.3.4: such a To in a REGISTER gets 400).
         """
-        return _sip_uri(self.uri_text)
+        return sip_uri(self.uri_text)
+
+    @property
+    def any_uri(self) -> AnyUri:
+        """The URI taken apart, be it that of a telephone.
+
+        Raises:
+            ParseError: it is of another scheme than SIP, SIPS and tel, or no tel URI.
+        """
+        return any_uri(self.uri_text)
+
+    def __str__(self) -> str:
+        """Return it as it stands in a header."""
+        return format_name_addr(self.display_name, self.uri_text, self.params)
 
 
-class Contact(msgspec.Struct, frozen=True, gc=False):
+class Contact(WithParams, msgspec.Struct, frozen=True, gc=False):
     """One value of Contact (RFC 3261 section 20.10).
 
     Attributes:
@@ -68,6 +104,7 @@ class Contact(msgspec.Struct, frozen=True, gc=False):
         instance: ``+sip.instance`` without quotes, or empty (RFC 5626 section 4.1).
         reg_id: ``reg-id``, or 0 (RFC 5626 section 4.2).
         methods: ``methods`` without quotes, or empty for none (RFC 3840 section 10.2.5).
+        display_name: without quotes and backslashes, or empty.
     """
 
     uri: SipUri
@@ -78,6 +115,32 @@ class Contact(msgspec.Struct, frozen=True, gc=False):
     instance: str = ""
     reg_id: int = 0
     methods: str = ""
+    display_name: str = ""
+
+    @property
+    def features(self) -> dict[str, tuple[FeatureValue, ...]]:
+        """What the device can do (RFC 3840); see :func:`msilo_core.parse_features`."""
+        return parse_features(self.params)
+
+    def __str__(self) -> str:
+        """Return it as it stands in a header."""
+        return format_name_addr(self.display_name, self.uri_text, self.params)
+
+
+class CallInfo(WithParams, msgspec.Struct, frozen=True, gc=False):
+    """One value of Call-Info, Alert-Info or Error-Info (RFC 3261 sections 20.9, 20.4, 20.18).
+
+    Attributes:
+        uri_text: the URI as received; checked against the grammar, whatever its scheme.
+        params: as received; of a Call-Info, ``purpose`` says what is found there.
+    """
+
+    uri_text: str
+    params: str = ""
+
+    def __str__(self) -> str:
+        """Return it as it stands in a header."""
+        return format_name_addr("", self.uri_text, self.params)
 
 
 def parse_name_addr(text: str) -> NameAddr:
@@ -105,6 +168,46 @@ def parse_contacts(values: Sequence[str], limits: Limits = _LIMITS) -> tuple[Con
     return tuple(_parse_contact(part, limits) for part in parts)
 
 
+def parse_call_info(values: Sequence[str]) -> tuple[CallInfo, ...]:
+    """Parse all lines of Call-Info, Alert-Info or Error-Info in a message."""
+    return tuple(_parse_info(part) for value in values for part in split_list(value))
+
+
+def read_name_addr(text: str) -> tuple[str, str, int] | None:
+    """Return display name and URI of the ``name-addr`` that `text` begins with, and where it ends; else None.
+
+    Raises:
+        ParseError: what stands in the brackets is no URI.
+    """
+    match = _NAME_ADDR.match(text)
+    if match is None:
+        return None
+    quoted, tokens, uri_text = match.groups()
+    check_uri(uri_text)
+    return tokens or "" if quoted is None else unquote(quoted), uri_text, match.end()
+
+
+def format_name_addr(display_name: str, uri_text: str, params: str) -> str:
+    """Return a ``name-addr`` and parameters as they stand in a header; for errors see :func:`escape`."""
+    return f"{quote(display_name)} <{uri_text}>{params}" if display_name else f"<{uri_text}>{params}"
+
+
+def sip_uri(text: str) -> SipUri:
+    """Take a URI apart that must be SIP or SIPS; its length is for others to look after."""
+    try:
+        return parse_uri(text, _UNBOUNDED)
+    except Unsupported:
+        raise ParseError("a SIP or SIPS URI", text) from None
+
+
+def any_uri(text: str) -> AnyUri:
+    """Take a URI apart that must be SIP, SIPS or tel; its length is for others to look after."""
+    try:
+        return parse_any_uri(text, _UNBOUNDED)
+    except Unsupported:
+        raise ParseError("a SIP, SIPS or tel URI", text) from None
+
+
 # The shape is written as traffic writes it: no blanks but one, names in lower case, no IPv6.
 _NAME_ADDR_SHAPE: Final = re.compile(
     rf'(?:"([^"\\\x00-\x1F\x7F]*+)" ?+|({TOKEN}) ?+)?+'
@@ -120,9 +223,6 @@ _NAME_ADDR: Final = re.compile(rf"(?:({QUOTED_STRING})|({TOKEN}(?:{LWS}{TOKEN})*
 # "If the URI contains a comma, question mark or semicolon, the URI MUST be enclosed in angle brackets" (section 20.10).
 _ADDR_SPEC: Final = re.compile(r"""[^ \t;,?<>"]++""")
 
-# qvalue         =  ( "0" [ "." 0*3DIGIT ] ) / ( "1" [ "." 0*3("0") ] )
-_QVALUE: Final = re.compile(r"([01])(?:\.([0-9]{0,3}))?+")
-_Q_MAX: Final = 1000
 _EXPIRES_DEFAULT_S: Final = 3600
 
 
@@ -133,7 +233,7 @@ def _parse_name_addr(text: str) -> NameAddr:
 
 
 def _parse_contact(text: str, limits: Limits) -> Contact:
-    _, uri_text, start, text = _parse_address(text)
+    display_name, uri_text, start, text = _parse_address(text)
     if len(uri_text) > limits.uri_bytes_max:
         raise ValueTooLong(len(uri_text), limits.uri_bytes_max)
     q: int | None = None
@@ -142,11 +242,11 @@ def _parse_contact(text: str, limits: Limits) -> Contact:
     for name, value in parameters(text, start):
         values.setdefault(name, value)
     if "q" in values:
-        q = _parse_q(values["q"])
+        q = parse_q(values["q"])
     if "expires" in values:
         expires_s = _parse_expires(values["expires"])
     return Contact(
-        _sip_uri(uri_text),
+        sip_uri(uri_text),
         uri_text,
         text[start:].lstrip(" \t"),
         q,
@@ -154,40 +254,29 @@ def _parse_contact(text: str, limits: Limits) -> Contact:
         unquote(values.get("+sip.instance", "")),
         _parse_reg_id(values.get("reg-id", "0")),
         unquote(values.get("methods", "")),
+        display_name,
     )
+
+
+def _parse_info(text: str) -> CallInfo:
+    found = read_name_addr(text)
+    if found is None or found[0]:
+        raise ParseError("a URI in <>", text)
+    _, uri_text, end = found
+    return CallInfo(uri_text, checked_params(text, end))
 
 
 def _parse_address(text: str) -> tuple[str, str, int, str]:
     """Return display name, URI, where the header's parameters begin, and the text that they begin in."""
     text = text.strip(" \t")
-    match = _NAME_ADDR.match(text)
-    if match is not None:
-        quoted, tokens, uri_text = match.groups()
-        display_name = tokens or "" if quoted is None else unquote(quoted)
-    else:
-        match = _ADDR_SPEC.match(text)
-        if match is None:
-            raise ParseError("a name and a URI in <>, or a URI", text)
-        display_name, uri_text = "", match[0]
-    check_uri(uri_text)
-    return display_name, uri_text, match.end(), text
-
-
-def _sip_uri(text: str) -> SipUri:
-    try:
-        return parse_uri(text, _UNBOUNDED)
-    except Unsupported:
-        raise ParseError("a SIP or SIPS URI", text) from None
-
-
-def _parse_q(text: str) -> int:
-    match = _QVALUE.fullmatch(text)
+    found = read_name_addr(text)
+    if found is not None:
+        return *found, text
+    match = _ADDR_SPEC.match(text)
     if match is None:
-        raise ParseError("a q from 0 to 1 with at most 3 decimals", text)
-    q = int(match[1] + (match[2] or "").ljust(3, "0"))
-    if q > _Q_MAX:
-        raise ParseError("a q from 0 to 1 with at most 3 decimals", text)
-    return q
+        raise ParseError("a name and a URI in <>, or a URI", text)
+    check_uri(match[0])
+    return "", match[0], match.end(), text
 
 
 def _parse_expires(text: str) -> int:

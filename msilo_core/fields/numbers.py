@@ -7,6 +7,8 @@ from typing import Final
 import msgspec
 
 from msilo_core.errors import ParseError
+from msilo_core.fields.parameters import WithParams, checked_params
+from msilo_core.fields.products import Comment, read_comment
 from msilo_core.grammar import DIGITS, LWS, SWS, TOKEN, bounded_int
 
 __all__ = [
@@ -14,6 +16,7 @@ __all__ = [
     "INT31_DIGITS",
     "INT31_END",
     "CSeq",
+    "RetryAfter",
     "format_date",
     "parse_content_length",
     "parse_cseq",
@@ -21,6 +24,8 @@ __all__ = [
     "parse_delta_seconds",
     "parse_max_breadth",
     "parse_max_forwards",
+    "parse_mime_version",
+    "parse_retry_after",
 ]
 
 DELTA_SECONDS_MAX: Final = 2**32 - 1
@@ -32,6 +37,35 @@ class CSeq(msgspec.Struct, frozen=True, gc=False):
 
     number: int
     method: str
+
+    def __str__(self) -> str:
+        """Return it as it stands in a header."""
+        return f"{self.number} {self.method}"
+
+
+class RetryAfter(WithParams, msgspec.Struct, frozen=True, gc=False):
+    """Retry-After (RFC 3261 section 20.33).
+
+    Attributes:
+        delay_s: when to try again, in seconds from now, 0 to 2**32 - 1.
+        comment: what it is due to, or None.
+        params: as received.
+    """
+
+    delay_s: int
+    comment: Comment | None = None
+    params: str = ""
+
+    @property
+    def duration_s(self) -> int | None:
+        """For how long it is then worth trying, in seconds, 0 to 2**32 - 1; None for all the time from then on."""
+        duration = self.param("duration")
+        return None if duration is None else parse_delta_seconds(duration)
+
+    def __str__(self) -> str:
+        """Return it as it stands in a header."""
+        comment = "" if self.comment is None else f" {self.comment}"
+        return f"{self.delay_s}{comment}{self.params}"
 
 
 def parse_cseq(text: str) -> CSeq:
@@ -59,11 +93,14 @@ def parse_max_forwards(text: str) -> int:
 
 
 def parse_max_breadth(text: str) -> int:
-    """Parse a Max-Breadth, 1 to 10**10 - 1 (RFC 5393 section 5.8: "a single positive integer")."""
-    breadth = bounded_int(text.strip(" \t"), _DIGITS_MAX)
-    if not breadth:
-        raise ParseError("a Max-Breadth of 1 or more", text)
-    return breadth
+    """Parse a Max-Breadth, 1 to 2**31 - 1 (RFC 5393 section 5.3.1: "a single positive integer").
+
+    A greater number counts as the greatest: no proxy forks to so many.
+    """
+    breadth = bounded_int(text.strip(" \t"), INT31_DIGITS)
+    if breadth == 0:
+        raise ParseError("a Max-Breadth of at least 1", text)
+    return INT31_END - 1 if breadth is None else min(breadth, INT31_END - 1)
 
 
 def parse_content_length(text: str) -> int:
@@ -78,6 +115,29 @@ def parse_delta_seconds(text: str) -> int:
     """Parse ``delta-seconds``; a number above 2**32 - 1 counts as that."""
     seconds = bounded_int(text.strip(" \t"), _DIGITS_MAX)
     return DELTA_SECONDS_MAX if seconds is None else min(seconds, DELTA_SECONDS_MAX)
+
+
+def parse_retry_after(text: str) -> RetryAfter:
+    """Parse a Retry-After."""
+    text = text.strip(" \t")
+    match = _DELAY.match(text)
+    if match is None:
+        raise ParseError("a number of seconds", text)
+    comment, end = read_comment(text, match.end()) if text.startswith("(", match.end()) else (None, match.end(1))
+    value = RetryAfter(parse_delta_seconds(match[1]), comment, checked_params(text, end))
+    _ = value.duration_s
+    return value
+
+
+def parse_mime_version(text: str) -> tuple[int, int]:
+    """Parse a MIME-Version (RFC 3261 section 20.24) to its two numbers, each of at most 10 digits."""
+    match = _MIME_VERSION.fullmatch(text.strip(" \t"))
+    if match is None:
+        raise ParseError("a version such as '1.0'", text)
+    major, minor = bounded_int(match[1], _DIGITS_MAX), bounded_int(match[2], _DIGITS_MAX)
+    if major is None or minor is None:
+        raise ParseError("a version of at most 10 digits each", text)
+    return major, minor
 
 
 def parse_date(text: str) -> int:
@@ -117,6 +177,12 @@ _MAX_FORWARDS_DIGITS: Final = 3
 _MAX_FORWARDS_MAX: Final = 255
 # Enough for 2**32 - 1; more digits are an attack on int() or on a counter.
 _DIGITS_MAX: Final = 10
+
+# Retry-After  =  "Retry-After" HCOLON delta-seconds [ comment ] *( SEMI retry-param )
+_DELAY: Final = re.compile(rf"({DIGITS}){SWS}")
+
+# MIME-Version  =  "MIME-Version" HCOLON 1*DIGIT "." 1*DIGIT
+_MIME_VERSION: Final = re.compile(rf"({DIGITS})\.({DIGITS})")
 
 # rfc1123-date   =  wkday "," SP date1 SP time SP "GMT"
 # date1          =  2DIGIT SP month SP 4DIGIT

@@ -81,6 +81,11 @@ class Via(msgspec.Struct, frozen=True, gc=False):
                 params = pattern.sub(_quoted_only if '"' in params else "", params)
         return params + suffix
 
+    def __str__(self) -> str:
+        """Return it as it stands in a header, of SIP/2.0 whatever it was of."""
+        port = "" if self.port is None else f":{self.port}"
+        return f"SIP/2.0/{self.transport} {self.host}{port}{self.params}"
+
 
 def parse_via(text: str) -> Via:
     """Parse one ``via-parm``; :func:`split_list` parts a line that holds several."""

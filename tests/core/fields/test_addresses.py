@@ -2,13 +2,26 @@
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
-from msilo_core.errors import ParseError, ValueTooLong
-from msilo_core.fields import STAR, Contact, NameAddr, parse_contacts, parse_name_addr
+from msilo_core.errors import LocalError, ParseError, ValueTooLong
+from msilo_core.fields import (
+    STAR,
+    CallInfo,
+    Contact,
+    FeatureToken,
+    NameAddr,
+    parse_call_info,
+    parse_contacts,
+    parse_name_addr,
+)
 from msilo_core.fields import addresses as module
 from msilo_core.limits import Limits
-from msilo_core.uri import parse_uri
+from msilo_core.tel import TelUri
+from msilo_core.uri import SipUri, parse_uri
+from tests.core.fields.strategies import params, texts, tokens
 from tests.core.shapes import joined, outcome
+from tests.core.uris import tel_uris, uris
 
 
 @pytest.mark.parametrize(
@@ -57,6 +70,23 @@ def test_an_address_of_another_scheme_is_well_formed_and_no_sip_uri(text: str) -
     assert caught.value.status_hint == 400
 
 
+def test_the_uri_of_a_telephone() -> None:
+    for text in ("<tel:+1-201-555-0123>;tag=t", "Bob <tel:*31#;phone-context=+1>", "tel:+1-201"):
+        assert isinstance(parse_name_addr(text).any_uri, TelUri)
+    assert parse_name_addr("<sip:bob@example.com>").any_uri == parse_uri("sip:bob@example.com")
+    # No other scheme, and no tel URI that is not one.
+    for text in ("<http://www.example.com>", "<tel:7042>", "<tel:bob>", "<tel:+1;ext=x>"):
+        with pytest.raises(ParseError) as caught:
+            _ = parse_name_addr(text).any_uri
+        assert caught.value.status_hint == 400
+
+
+def test_the_parameters_of_an_address() -> None:
+    address = parse_name_addr('<sip:a@b;x=1>;tag=t;Y="\\"z;\\"";w')
+
+    assert [address.param(name) for name in ("TAG", "y", "w", "x")] == ["t", '"z;"', "", None]
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -90,6 +120,7 @@ def test_contacts_of_several_lines() -> None:
             "sip:alice@192.0.2.1:5070;ob",
             "; newparam = newvalue ; secondparam ; q = 0.33",
             q=330,
+            display_name='Quoted, string ""',
         ),
         Contact(parse_uri("sip:bob@example.com"), "sip:bob@example.com", ";expires=60", expires_s=60),
         Contact(
@@ -174,6 +205,95 @@ def _contacts(text: str, limits: Limits | None = None) -> tuple[Contact, ...]:
     contacts = parse_contacts([text], limits or Limits())
     assert contacts is not STAR
     return contacts
+
+
+def test_what_a_device_can_do() -> None:
+    (contact,) = _contacts('<sip:a@b>;expires=60;Methods="INVITE, MESSAGE";+sip.instance="<urn:x>";audio')
+
+    assert list(contact.features) == ["methods", "+sip.instance", "audio"]
+    assert contact.features["methods"] == (FeatureToken("INVITE"), FeatureToken("MESSAGE"))
+    assert contact.param("expires") == "60"
+
+
+# -- Call-Info and its like --------------------------------------------------------------------------------------------
+
+
+def test_call_info() -> None:
+    # RFC 3261 section 20.9.
+    info = parse_call_info(
+        [
+            "<http://wwww.example.com/alice/photo.jpg> ;purpose=icon, <http://www.example.com/alice/> ;purpose=info",
+            ",<sip:announce-2@example.com>",
+        ]
+    )
+
+    assert info == (
+        CallInfo("http://wwww.example.com/alice/photo.jpg", ";purpose=icon"),
+        CallInfo("http://www.example.com/alice/", ";purpose=info"),
+        CallInfo("sip:announce-2@example.com"),
+    )
+    assert [value.param("Purpose") for value in info] == ["icon", "info", None]
+    assert parse_call_info([]) == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["http://x", "<>", "<x>", "Bob <http://x>", '"Bob" <http://x>', "<http://x> y", "<http://x>;", "<http://x", "*"],
+)
+def test_what_is_no_call_info(text: str) -> None:
+    with pytest.raises(ParseError):
+        parse_call_info([f"<http://a>, {text}"])
+
+
+# -- What is written is read -------------------------------------------------------------------------------------------
+
+
+@given(uris.map(str) | tel_uris().map(str) | st.just("urn:uuid:x"), texts, params(("tag", tokens)))
+def test_a_name_addr_is_written_as_it_is_read(uri_text: str, display_name: str, params: str) -> None:
+    address = parse_name_addr(f"<{uri_text}>{params}")
+    address = NameAddr(display_name, address.uri_text, address.tag, params)
+
+    assert parse_name_addr(str(address)) == address
+
+
+@given(
+    uris,
+    texts,
+    st.none() | st.integers(0, 1000),
+    st.none() | st.integers(0, 2**32 - 1),
+    st.integers(0, 2**31 - 1),
+    params(without=("q", "expires")),
+)
+def test_contacts_are_written_as_they_are_read(
+    uri: SipUri, display_name: str, q: int | None, expires_s: int | None, reg_id: int, others: str
+) -> None:
+    written = "" if q is None else f";q={q // 1000}.{q % 1000:03}"
+    written += "" if expires_s is None else f";expires={expires_s}"
+    contact = Contact(
+        uri,
+        str(uri),
+        f'{written};reg-id={reg_id};+sip.instance="<urn:x>";methods="A,B"{others}',
+        q,
+        expires_s,
+        "<urn:x>",
+        reg_id,
+        "A,B",
+        display_name,
+    )
+
+    limits = Limits(uri_bytes_max=100_000)
+    assert parse_contacts([str(contact)], limits) == (contact,)
+    assert parse_contacts([f"{contact},,{contact}"], limits) == (contact, contact)
+
+
+@given(st.lists(st.builds(CallInfo, uris.map(str) | st.just("http://x/y?a=b"), params()), max_size=3))
+def test_call_info_is_written_as_it_is_read(info: list[CallInfo]) -> None:
+    assert parse_call_info([",".join(map(str, info))]) == tuple(info)
+
+
+def test_no_display_name_says_a_line_break() -> None:
+    with pytest.raises(LocalError):
+        str(NameAddr("a\r\nb", "sip:a@b", "", ""))
 
 
 # -- A shape takes nothing that the general parser does not take in the same way ---------------------------------------

@@ -10,14 +10,20 @@ from hypothesis import strategies as st
 from msilo_core.errors import ParseError
 from msilo_core.fields import (
     DELTA_SECONDS_MAX,
+    Comment,
     CSeq,
+    RetryAfter,
     format_date,
     parse_content_length,
     parse_cseq,
     parse_date,
     parse_delta_seconds,
+    parse_max_breadth,
     parse_max_forwards,
+    parse_mime_version,
+    parse_retry_after,
 )
+from tests.core.fields.strategies import params, texts, tokens
 
 
 @pytest.mark.parametrize(
@@ -62,7 +68,7 @@ def test_delta_seconds(text: str, number: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "five", "-999", "+1", "1.0", "1 2", "1,2", "1_0", "0x1", "٣", "²"])
-@pytest.mark.parametrize("parse", [parse_max_forwards, parse_content_length, parse_delta_seconds])
+@pytest.mark.parametrize("parse", [parse_max_forwards, parse_max_breadth, parse_content_length, parse_delta_seconds])
 def test_what_is_no_number(parse: Callable[[str], int], text: str) -> None:
     with pytest.raises(ParseError):
         parse(text)
@@ -75,6 +81,86 @@ def test_numbers_out_of_range() -> None:
     for text in ("10000000000", "9" * 5_000):
         with pytest.raises(ParseError):
             parse_content_length(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [(" 1 ", 1), ("060", 60), ("2147483647", 2**31 - 1), ("2147483648", 2**31 - 1), ("9" * 5_000, 2**31 - 1)],
+)
+def test_max_breadth(text: str, number: int) -> None:
+    assert parse_max_breadth(text) == number
+
+
+def test_a_max_breadth_is_positive() -> None:
+    for text in ("0", "000", "0" * 5_000):
+        with pytest.raises(ParseError):
+            parse_max_breadth(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "version"), [("1.0", (1, 0)), (" 01.10\t", (1, 10)), ("0" * 99 + "1.9999999999", (1, 9_999_999_999))]
+)
+def test_mime_version(text: str, version: tuple[int, int]) -> None:
+    assert parse_mime_version(text) == version
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1", "1.", ".0", "1.0.0", "1 .0", "-1.0", "1,0", "٣.0", "1" * 11 + ".0", "1." + "1" * 11, "1.0 (x)"]
+)
+def test_what_is_no_mime_version(text: str) -> None:
+    with pytest.raises(ParseError):
+        parse_mime_version(text)
+
+
+@given(st.integers(0, 2**31 - 1), tokens)
+def test_a_cseq_is_written_as_it_is_read(number: int, method: str) -> None:
+    assert parse_cseq(str(CSeq(number, method))) == CSeq(number, method)
+
+
+# -- Retry-After -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "duration_s"),
+    [
+        # RFC 3261 section 20.33.
+        ("18000;duration=3600", RetryAfter(18000, None, ";duration=3600"), 3600),
+        ("120 (I'm in a meeting)", RetryAfter(120, Comment("I'm in a meeting")), None),
+        (" 007 ", RetryAfter(7), None),
+        ("5( a (;duration=1, \\)) ) ; x ; Duration = 9999999999 ",
+         RetryAfter(5, Comment("a (;duration=1, ))"), "; x ; Duration = 9999999999"), 2**32 - 1),
+        ("4294967296 ()", RetryAfter(2**32 - 1, Comment("")), None),
+        ('5;x=";duration=1";duration=2;duration=3', RetryAfter(5, None, ';x=";duration=1";duration=2;duration=3'), 2),
+    ],
+)  # fmt: skip
+def test_retry_after(text: str, value: RetryAfter, duration_s: int | None) -> None:
+    assert parse_retry_after(text) == value
+    assert value.duration_s == duration_s
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "-1", "five", "(x)", "(x) 5", "5 (x", "5 x", "5 (x) (y)", "5 (x) y", "5;", "5;duration=", "5;duration",
+     "5;duration=-1", "5;duration=x", "5, 6", "5 (\0)", "٣", "5;x=1 (y)"],
+)  # fmt: skip
+def test_what_is_no_retry_after(text: str) -> None:
+    with pytest.raises(ParseError):
+        parse_retry_after(text)
+
+
+@given(
+    st.builds(
+        RetryAfter,
+        st.integers(0, DELTA_SECONDS_MAX),
+        st.none() | texts.map(Comment),
+        params(("duration", st.integers(0, 10**12).map(str))),
+    )
+)
+def test_a_retry_after_is_written_as_it_is_read(value: RetryAfter) -> None:
+    assert parse_retry_after(str(value)) == value
+
+
+# -- Date --------------------------------------------------------------------------------------------------------------
 
 
 @given(st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59), timezones=st.just(UTC)))

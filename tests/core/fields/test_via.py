@@ -2,11 +2,14 @@
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from msilo_core.errors import ParseError
 from msilo_core.fields import Via, parse_via
 from msilo_core.fields import via as module
+from tests.core.fields.strategies import params, tokens
 from tests.core.shapes import joined, outcome
+from tests.core.uris import hosts
 
 
 @pytest.mark.parametrize(
@@ -118,6 +121,23 @@ def test_what_the_server_saw_stands_instead_of_what_the_sender_wrote(params: str
     assert again.branch == via.branch
     for name in ("received", "rport"):
         assert again.param(name) == (parse_via("SIP/2.0/UDP h" + suffix).param(name) or via.param(name))
+
+
+@given(
+    tokens.map(str.upper),
+    hosts,
+    st.none() | st.integers(1, 65535),
+    params(("branch", tokens), ("received", st.just("2001:db8::1"))),
+)
+def test_a_via_is_written_as_it_is_read(transport: str, host: str, port: int | None, others: str) -> None:
+    via = parse_via(f"SIP/2.0/x h{others}")
+    via = Via(transport, host, port, via.branch, via.params)
+
+    assert parse_via(str(via)) == via
+
+
+def test_a_via_of_another_version_is_written_as_one_of_ours() -> None:
+    assert str(parse_via("sip / 7.0/udp h : 5060 ;x")) == "SIP/2.0/UDP h:5060;x"
 
 
 # -- A shape takes nothing that the general parser does not take in the same way ---------------------------------------
