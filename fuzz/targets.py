@@ -3,6 +3,8 @@
 Documented errors are the product's answer and are swallowed; everything else that is raised is a find.
 """
 
+import contextlib
+import inspect
 import random
 from collections.abc import Callable
 from typing import Final
@@ -30,21 +32,26 @@ from msilo_core.actions import (
     UserFound,
 )
 from msilo_core.framing import Keepalive, Malformed, StreamFramer, frame_datagram
+from msilo_core.headers import Headers
 from msilo_core.message import Request, Response
 
 __all__ = ["TARGETS", "engine", "framing", "message"]
 
+_VIEWS: Final = [name for name, value in inspect.getmembers(Headers) if isinstance(value, property)]
 _START: Final = Moment(0, 1_790_000_000_000)
 _UDP: Final = Flow("udp", ("127.0.0.1", 5060), ("127.0.0.1", 5071))
 _TCP: Final = Flow("tcp", ("127.0.0.1", 5060), ("127.0.0.1", 5071), 1)
 
 
 def message(data: bytes) -> None:
-    """A message parses or is refused; one that parses serialises to the same message."""
+    """A message parses or is refused; one that parses serialises to the same message, and its headers are typed."""
     try:
         parsed = parse_message(data)
     except PeerError:
         return
+    for view in _VIEWS:
+        with contextlib.suppress(PeerError):
+            getattr(parsed, view)
     again = parse_message(parsed.serialise())
     assert again == parsed, data
 

@@ -8,7 +8,8 @@ from typing import Final
 
 import msgspec
 
-from msilo_core.fields import split_list
+from msilo_core.errors import PeerError
+from msilo_core.fields import parse_tokens
 from msilo_core.message import Request
 
 __all__ = ["SUPPORTED", "Refusal", "inspect", "refuse_extensions"]
@@ -50,12 +51,19 @@ def inspect(request: Request, allow: Collection[str], proxied: Collection[str]) 
     if goes_on and "max-forwards" in first and request.max_forwards == 0:
         return Refusal(483)
     if "proxy-require" in first or ("require" in first and not goes_on):
-        return refuse_extensions(request, *(("proxy-require",) if goes_on else ("require", "proxy-require")))
+        try:
+            return refuse_extensions(request, *(("proxy-require",) if goes_on else ("require", "proxy-require")))
+        except PeerError as error:
+            return Refusal(error.status_hint)
     return None
 
 
 def refuse_extensions(request: Request, *keys: str) -> Refusal | None:
-    """Refuse a request whose headers of these keys require extensions that we do not understand (section 8.2.2.3)."""
-    tags = [tag for key in keys for value in request.get_all(key) for tag in split_list(value)]
+    """Refuse a request whose headers of these keys require extensions that we do not understand (section 8.2.2.3).
+
+    Raises:
+        ParseError: one of them holds what is no option tag.
+    """
+    tags = [tag for key in keys for tag in parse_tokens(request.get_all(key))]
     unknown = [tag for tag in dict.fromkeys(tags) if tag.lower() not in SUPPORTED]
     return Refusal(420, "", (("Unsupported", ", ".join(unknown)),)) if unknown else None

@@ -32,7 +32,7 @@ from msilo_core.desk import Desk
 from msilo_core.digest import Verdict
 from msilo_core.element import Element, earliest
 from msilo_core.errors import LocalError, PeerError, Unsupported
-from msilo_core.fields import parse_name_addr, split_list
+from msilo_core.fields import Hop
 from msilo_core.flow import Flow
 from msilo_core.grammar import normalise_host
 from msilo_core.guard import Claim, Guard
@@ -281,7 +281,7 @@ class Engine(Element):
         token = self._desk.issue(partial(self._located, call, registrations), _ignore, now)
         return [LookUp(token, owner, now.unix_s)]
 
-    def _preprocessed(self, request: Request, flow: Flow) -> tuple[SipUri, list[str]]:
+    def _preprocessed(self, request: Request, flow: Flow) -> tuple[SipUri, list[Hop]]:
         """Return Request-URI and Route without what led here (RFC 3261 section 16.4).
 
         Raises:
@@ -290,13 +290,13 @@ class Engine(Element):
         uri = request.uri
         if "route" not in request.head.first:
             return uri, []
-        route = [(text, parse_name_addr(text).uri) for text in split_list(",".join(request.get_all("route")))]
+        route = list(request.routes)
         if route and uri.user is None and uri.param("lr") is not None and self._is_us(uri, flow):
             # We are the Request-URI of a strict router before us, which put the real one behind the others.
-            uri = route.pop()[1]
-        while route and self._is_us(route[0][1], flow):
+            uri = route.pop().uri
+        while route and self._is_us(route[0].uri, flow):
             del route[0]
-        return uri, [text for text, _ in route]
+        return uri, route
 
     def _owner_of(self, request: Request, request_uri: SipUri, flow: Flow) -> Aor | None:
         """Say whose request it is; see :class:`Call`."""
@@ -384,10 +384,7 @@ class Engine(Element):
         if isinstance(foreign, int) or call.method != "MESSAGE":
             status = foreign if isinstance(foreign, int) else 404
             return self.call_reply(call, status, "Domain Not Served" if call.owner is not None else "", now)
-        try:
-            return foreign.forward(call, now)
-        except PeerError as error:
-            return self.call_reply(call, error.status_hint, "", now)
+        return foreign.forward(call, now)
 
     def call_save(self, call: Call, now: Moment) -> list[Action]:
         """Carry out a REGISTER."""

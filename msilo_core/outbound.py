@@ -12,6 +12,7 @@ import msgspec
 from msilo_core.actions import Action
 from msilo_core.clock import Moment
 from msilo_core.errors import LocalError, PeerError
+from msilo_core.fields import Hop
 from msilo_core.flow import Flow, TransportName
 from msilo_core.fork import Fork
 from msilo_core.message import Response
@@ -29,12 +30,12 @@ class Proxy(msgspec.Struct, frozen=True, gc=False):
     """The next hop for domains that are not ours.
 
     Attributes:
-        route: its SIP URI as a value of Route.
+        hop: its SIP URI, as a value of Route.
         transport: how it is reached.
         address: where.
     """
 
-    route: str
+    hop: Hop
     transport: TransportName
     address: tuple[str, int]
 
@@ -60,8 +61,8 @@ def parse_foreign(text: str) -> int | Proxy:
     except ValueError:
         raise LocalError(f"foreign = {text!r}: host names are not looked up: give {_FORMS}") from None
     # Section 16.6 step 6: "A proxy MUST ensure that all such proxies are loose routers."
-    loose = "" if uri.param("lr") is not None else ";lr"
-    return Proxy(f"<{text}{loose}>", transport, (host, uri.port or 5060))
+    loose = text if uri.param("lr") is not None else f"{text};lr"
+    return Proxy(Hop(parse_uri(loose), loose), transport, (host, uri.port or 5060))
 
 
 class Outbound:
@@ -81,13 +82,9 @@ class Outbound:
         self._fail_call = fail_call
 
     def forward(self, call: Call, now: Moment) -> list[Action]:
-        """Send a MESSAGE to the proxy, its answer to whoever sent it.
-
-        Raises:
-            ParseError: its Route is malformed.
-        """
+        """Send a MESSAGE to the proxy, its answer to whoever sent it."""
         proxy = self._proxy
-        request_uri, route = routed(call.request_uri, [proxy.route, *call.route])
+        request_uri, route = routed(call.request_uri, [proxy.hop, *call.route])
         flow = Flow(proxy.transport, call.flow.local, proxy.address)
         call.fork = fork = self._relay.fork(self, call, call, [Target(request_uri, request_uri, flow, route)])
         return fork.begin(now)

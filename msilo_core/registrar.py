@@ -13,7 +13,7 @@ from msilo_core.actions import Bind, Binding
 from msilo_core.clock import Moment
 from msilo_core.config import Config
 from msilo_core.errors import ParseError, PeerError
-from msilo_core.fields import STAR, Contact, format_date, parse_name_addr, split_list
+from msilo_core.fields import STAR, Contact, format_date, split_list
 from msilo_core.flow import Flow
 from msilo_core.limits import Limits
 from msilo_core.message import Request
@@ -132,15 +132,13 @@ def response_headers(bindings: tuple[Binding, ...], path: str, now: Moment) -> l
 
 def _path_of(request: Request) -> str:
     """Return the elements of Path, each of which is a SIP URI in brackets (RFC 3327 section 4)."""
-    elements = [element for value in request.get_all("path") for element in split_list(value)]
-    for element in elements:
-        _ = parse_name_addr(element).uri
-    return ", ".join(elements)
+    _ = request.path
+    # The text and not the hops: it goes into the Route of what is sent to the binding as the proxies wrote it.
+    return ", ".join(element for value in request.get_all("path") for element in split_list(value))
 
 
 def _supports_path(request: Request) -> bool:
-    tags = [tag for key in ("supported", "require") for value in request.get_all(key) for tag in split_list(value)]
-    return any(tag.lower() == "path" for tag in tags)
+    return any(tag.lower() == "path" for tag in (*request.supported, *request.require))
 
 
 def _without_expires(params: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol
 from msilo_core.actions import Action, Binding, Outcome
 from msilo_core.clock import Moment
 from msilo_core.errors import PeerError
+from msilo_core.fields import Hop
 from msilo_core.flow import Flow
 from msilo_core.fork import Fork
 from msilo_core.message import Request, Response
@@ -117,7 +118,7 @@ class Call:
         request: the request, as received.
         flow: the flow it came by.
         request_uri: the Request-URI, but where a strict router put it into Route.
-        route: values of Route behind those that led here.
+        route: hops of Route behind those that led here.
         owner: whose inbox or bindings it is about: the Request-URI of a MESSAGE where that is an address of record,
             else its To URI; the To URI of a REGISTER. None if neither is one.
         is_local: whether `owner` is in a domain that is ours.
@@ -145,7 +146,7 @@ class Call:
         request: Request,
         flow: Flow,
         request_uri: str,
-        route: list[str],
+        route: list[Hop],
         owner: Aor | None,
         is_local: bool,
         identity: Aor | None,

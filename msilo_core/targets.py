@@ -4,7 +4,7 @@ RFC 3261 section 16.6 steps 2, 6 and 7, and RFC 3327 section 5.4.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -12,7 +12,7 @@ import msgspec
 from msilo_core.actions import Binding
 from msilo_core.clock import Moment
 from msilo_core.errors import PeerError
-from msilo_core.fields import parse_name_addr, split_list
+from msilo_core.fields import Hop, parse_hops
 from msilo_core.flow import Flow
 from msilo_core.uri import SipUri, parse_uri
 
@@ -58,8 +58,8 @@ def target_of(binding: Binding, is_ours: Callable[[Binding], bool]) -> Target | 
     """
     try:
         contact = parse_uri(binding.contact)
-        path = split_list(binding.path)
-        flow = _flow_to(parse_name_addr(path[0]).uri if path else contact, binding, is_ours)
+        path = parse_hops((binding.path,))
+        flow = _flow_to(path[0].uri if path else contact, binding, is_ours)
         request_uri, route = routed(binding.contact.removesuffix(contact.headers), path)
     except PeerError:
         # Checked at the REGISTER, perhaps by another release.
@@ -69,18 +69,13 @@ def target_of(binding: Binding, is_ours: Callable[[Binding], bool]) -> Target | 
     return Target(binding.contact, request_uri, flow, route, binding.q)
 
 
-def routed(request_uri: str, route: list[str]) -> tuple[str, str]:
-    """Return Request-URI and value of Route with which a request is sent by way of `route` (section 16.6 step 6).
-
-    Raises:
-        ParseError: the first of `route` is not the address of a SIP URI.
-    """
-    if route:
-        first = parse_name_addr(route[0])
-        if first.uri.param("lr") is None:
-            # A strict router of RFC 2543 finds itself in the Request-URI, and the target behind all others.
-            return first.uri_text.removesuffix(first.uri.headers), ", ".join([*route[1:], f"<{request_uri}>"])
-    return request_uri, ", ".join(route)
+def routed(request_uri: str, route: Sequence[Hop]) -> tuple[str, str]:
+    """Return Request-URI and value of Route with which a request is sent by way of `route` (section 16.6 step 6)."""
+    texts = [str(hop) for hop in route]
+    if route and not route[0].is_loose:
+        # It finds itself in the Request-URI, and the target behind all others.
+        return route[0].uri_text.removesuffix(route[0].uri.headers), ", ".join([*texts[1:], f"<{request_uri}>"])
+    return request_uri, ", ".join(texts)
 
 
 _IPV4: Final = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")

@@ -332,7 +332,7 @@ def test_path_is_followed() -> None:
     assert world.sent[-1].flow == udp(edge)
 
 
-@pytest.mark.parametrize("path", ["<sip:127.0.0.1", "<tel:1>", "sip:127.0.0.1;lr, <"])
+@pytest.mark.parametrize("path", ["<sip:127.0.0.1", "<tel:1>", "sip:127.0.0.1;lr", "<sip:127.0.0.1;lr>, <"])
 def test_path_that_is_none_is_refused(path: str) -> None:
     world = World()
     (refused,) = world.datagram(register(headers=f"Path: {path}\r\n"), BOB)

@@ -72,6 +72,13 @@ def test_required_extension_that_is_not_understood(request_: bytes, headers: str
     assert (status_of(refused), header(refused, "Unsupported")) == (420, unsupported)
 
 
+def test_what_is_required_must_be_readable() -> None:
+    for request_ in (register(headers="Require: a b\r\n"), message(headers="Proxy-Require: <x>\r\n")):
+        assert status_of(World().datagram(request_, BOB)[0]) == 400
+    (refused,) = World().datagram(message(headers='Require: "x"\r\n'))
+    assert status_of(refused) == 400
+
+
 def test_required_extension_that_is_understood() -> None:
     world = World()
     (ok,) = world.datagram(register(headers="Require: path\r\n"), BOB)

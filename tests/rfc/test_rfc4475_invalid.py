@@ -281,7 +281,7 @@ def test_escruri() -> None:
     message = malformed(data).message
     assert isinstance(message, Request)
     assert message.uri.headers == "?Route=%3Csip:example.com%3E"
-    assert message.routes == []
+    assert message.routes == ()
     answered(data, "400 Bad Request")
     answered(exchanged(data), "400 Bad Request")
 

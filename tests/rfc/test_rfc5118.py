@@ -11,7 +11,7 @@ import pytest
 
 from msilo_core.config import Config
 from msilo_core.errors import ParseError
-from msilo_core.fields import STAR, Contact, CSeq, parse_via
+from msilo_core.fields import STAR, Contact, CSeq
 from msilo_core.framing import Malformed, frame_datagram
 from msilo_core.message import Request, parse_message
 from msilo_core.uri import parse_uri
@@ -204,7 +204,7 @@ def test_mult_ip_in_header() -> None:
     """
     data = printed("mult-ip-in-header")
     message = request(data)
-    vias = [parse_via(via) for via in message.vias]
+    vias = message.vias
     assert [(via.transport, via.host, via.port, via.branch, via.received) for via in vias] == [
         ("UDP", "[2001:db8::9:1]", 6050, "z9hG4bKas3-111", None),
         ("UDP", "192.0.2.1", None, "z9hG4bKjhja8781hjuaij65144", None),
@@ -247,7 +247,7 @@ def test_ipv4_mapped_ipv6() -> None:
     """
     data = counted(printed("ipv4-mapped-ipv6"))
     message = request(data)
-    assert [(via.host, via.port, via.branch) for via in map(parse_via, message.vias)] == [
+    assert [(via.host, via.port, via.branch) for via in message.vias] == [
         ("[::ffff:192.0.2.10]", 19823, "z9hG4bKbh19"),
         ("[::ffff:192.0.2.2]", None, "z9hG4bKas3-111"),
     ]

@@ -6,19 +6,28 @@ from typing import assert_never, assert_type
 from msilo_core import (
     Action,
     Answered,
+    AnyUri,
     Arrived,
     Bind,
     CloseFlow,
+    Comment,
     Config,
+    Contact,
     Dropped,
     Dump,
     Engine,
     Expire,
+    FeatureNumber,
+    FeatureString,
+    FeatureToken,
     FindUser,
     Flow,
+    Hop,
     LookUp,
+    MediaRange,
     Message,
     Moment,
+    Product,
     Request,
     Response,
     Send,
@@ -39,6 +48,14 @@ def engine(flow: Flow, now: Moment) -> None:
     assert_type(machine.next_timeout(), int | None)
     assert_type(machine.statistics, Statistics)
     assert_type(parse_message(b""), Request | Response)
+
+
+def headers(request: Request, contact: Contact) -> None:
+    assert_type(request.routes, tuple[Hop, ...])
+    assert_type(request.accept, tuple[MediaRange, ...] | None)
+    assert_type(request.user_agent, tuple[Product | Comment, ...])
+    assert_type(request.from_.any_uri, AnyUri)
+    assert_type(contact.features, dict[str, tuple[FeatureToken | FeatureNumber | FeatureString, ...]])
 
 
 def agent(flow: Flow, now: Moment) -> None:
