@@ -11,8 +11,8 @@ such a list are passed over. What a function does not accept it answers with :cl
 Parameters are kept as received, and ``param`` of a value says what one of them is; of a name that stands twice the
 first counts (RFC 3261 section 7.3.1 forbids it), but a second ``tag``, ``branch`` or ``id``, which would name two
 dialogs, transactions or subscriptions, is refused, and so is a second parameter of any name where it is about who
-somebody is. ``str`` of a value is what stands in a header; it parses to an equal
-value. Octets that are no UTF-8 stand in texts as the surrogates of ``surrogateescape``.
+somebody is. ``str`` of a value is what stands in a header; it parses to an equal value. Octets that are no UTF-8 stand
+in texts as the surrogates of ``surrogateescape``.
 """
 
 from msilo_core.fields.accepts import (
