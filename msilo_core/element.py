@@ -7,7 +7,7 @@ relay and silo on top of it, the user agent a phone's few words.
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Final
+from typing import ClassVar, Final, assert_never
 
 from msilo_core.actions import Action, CloseFlow, Dropped, Send
 from msilo_core.admission import SUPPORTED, inspect
@@ -251,6 +251,8 @@ class Element(ABC):
             case Keepalive():
                 # RFC 5626 section 3.5.1: a double CRLF on a stream is a ping, answered by a single one.
                 return [Send(flow, b"\r\n")] if flow.is_stream else []
+            case _:
+                assert_never(framed)
 
     def _receive_response(self, response: Response, flow: Flow, now: Moment) -> list[Action]:
         transaction = self._clients.find(response)

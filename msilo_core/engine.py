@@ -7,6 +7,7 @@ a :class:`Dropped`.
 
 import random
 from functools import partial
+from typing import assert_never
 
 from msilo_core.actions import (
     Action,
@@ -246,6 +247,8 @@ class Engine(Element):
                 if claim.user != claim.owner:
                     return self._respond(transaction, request, flow, 403, now, "Not Your Address")
                 return self._route_request(request, transaction, flow, claim.user, now)
+            case verdict:
+                assert_never(verdict)
 
     def _denied(
         self, request: Request, transaction: ServerTransaction, flow: Flow, claim: Claim, now: Moment

@@ -19,6 +19,7 @@ from msilo_core.message import Response
 from msilo_core.relay import Relay
 from msilo_core.route import Call
 from msilo_core.targets import Target, routed
+from msilo_core.transport import TRANSPORTS
 from msilo_core.uri import parse_uri
 
 __all__ = ["Outbound", "Proxy", "parse_foreign"]
@@ -52,7 +53,7 @@ def parse_foreign(text: str) -> int | Proxy:
         uri = parse_uri(text)
     except PeerError:
         raise LocalError(f"foreign = {text!r} is not known: give {_FORMS}") from None
-    transport = _TRANSPORTS.get(uri.transport or "udp")
+    transport = TRANSPORTS.get(uri.transport or "udp")
     if uri.scheme != "sip" or transport is None:
         raise LocalError(f"foreign = {text!r}: only UDP and TCP are supported: give {_FORMS}")
     host = uri.host.strip("[]")
@@ -105,4 +106,3 @@ class Outbound:
 
 
 _FORMS: Final = "404, 403, or the URI of a proxy such as sip:192.0.2.9:5060"
-_TRANSPORTS: Final[dict[str, TransportName]] = {"udp": "udp", "tcp": "tcp"}

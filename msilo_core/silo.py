@@ -211,15 +211,16 @@ class Silo:
         """Do what is due."""
         actions: list[Action] = []
         for what, owner in self._deadlines.pop_due(now.mono_ms):
-            inbox = None if owner is None else self._inboxes.get(owner)
             if owner is None:
                 actions += self._settle_again()
-            elif inbox is not None:
-                if what == "dump":
-                    inbox.dump_wanted = True
-                elif inbox.fork is not None:
-                    actions += inbox.fork.give_up(now) if what == "relay" else self._widen(inbox.fork, now)
-                actions += self._advance(inbox, now)
+                continue
+            inbox = self._inboxes[owner]
+            if what == "dump":
+                inbox.dump_wanted = True
+            else:
+                assert inbox.fork is not None, "its deadlines end with it"
+                actions += inbox.fork.give_up(now) if what == "relay" else self._widen(inbox.fork, now)
+            actions += self._advance(inbox, now)
         return actions
 
     def next_timeout(self) -> int | None:
@@ -260,6 +261,7 @@ class Silo:
             if inbox.sending and inbox.fork is not None:
                 inbox.fork.abandon()
                 inbox.fork, inbox.sending = None, False
+                self._deadlines.disarm(("fork", inbox.owner))
                 # Not given back as if untried: the phone may have it, and will say so if it comes again.
                 head = inbox.page.popleft()
                 actions += self._settle(inbox.owner, head.message_id, Outcome.FAILED, 408)

@@ -14,6 +14,7 @@ from msilo_core.clock import Moment
 from msilo_core.errors import PeerError
 from msilo_core.fields import Hop, parse_hops
 from msilo_core.flow import Flow
+from msilo_core.transport import TRANSPORTS
 from msilo_core.uri import SipUri, parse_uri
 
 __all__ = ["Target", "capable", "routed", "target_of"]
@@ -85,10 +86,13 @@ def _flow_to(next_hop: SipUri, binding: Binding, is_ours: Callable[[Binding], bo
     came_by = binding.flow
     if came_by.is_stream and is_ours(binding):
         return came_by
+    if next_hop.scheme == "sips":
+        # "... secure transport (TLS) is used" (section 26.2.2), which we do not have: not in clear text instead.
+        return None
     host = _literal(next_hop)
-    if host is not None and host == came_by.remote[0]:
-        wants_stream = (next_hop.transport or came_by.transport) != "udp"
-        return Flow("tcp" if wants_stream else "udp", came_by.local, (host, next_hop.port or 5060))
+    transport = TRANSPORTS.get(next_hop.transport or came_by.transport)
+    if transport is not None and host == came_by.remote[0]:
+        return Flow(transport, came_by.local, (host, next_hop.port or 5060))
     return None if came_by.is_stream else came_by
 
 

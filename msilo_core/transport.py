@@ -1,9 +1,14 @@
 """The transport layer's marks on messages (RFC 3261 section 18, RFC 3581): our Via, what we saw, where answers go."""
 
-from msilo_core.fields import Via
-from msilo_core.flow import Flow
+from typing import Final
 
-__all__ = ["reply_flow", "seen_at", "sent_by", "via_value"]
+from msilo_core.fields import Via
+from msilo_core.flow import Flow, TransportName
+
+__all__ = ["TRANSPORTS", "reply_flow", "seen_at", "sent_by", "via_value"]
+
+TRANSPORTS: Final[dict[str, TransportName]] = {"udp": "udp", "tcp": "tcp"}
+"""What we can send by, by the name in a ``transport`` parameter."""
 
 
 def sent_by(flow: Flow) -> str:

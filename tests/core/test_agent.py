@@ -109,6 +109,15 @@ def test_registration_is_refreshed_when_a_quarter_of_what_was_granted_is_left() 
     assert header(again, "CSeq") == "2 REGISTER"
 
 
+@pytest.mark.parametrize("contacts", ["*", "<sip:x", "<sip:other@h>;expires=5", "<sip:bob@127.0.0.1:5060>"])
+def test_registrar_that_does_not_say_what_it_granted_granted_what_was_asked(contacts: str) -> None:
+    phone = Phone()
+    request = phone.register(expires_s=100)
+    phone.receive(answer(request).replace(b"Content-Length", f"Contact: {contacts}\r\nContent-Length".encode()))
+    assert octets(phone.until(74_999)) == []
+    assert len(octets(phone.until(75_000))) == 1
+
+
 def test_registration_that_fails_is_tried_again() -> None:
     phone = Phone()
     request = phone.register()

@@ -162,6 +162,32 @@ def test_number_is_bounded() -> None:
     assert layer.is_full
 
 
+def test_completed_ones_are_bounded_and_the_oldest_leave_first() -> None:
+    layer = ClientTransactions(CONFIG, Limits(finished_transactions_max=2))
+    for number in range(3):
+        branch = f"z9hG4bK{number}"
+        layer.begin(branch, "MESSAGE", UDP, b"request", Notebook(), at(0))
+        transaction = layer.find(response(200, branch=branch))
+        assert transaction is not None
+        layer.receive(transaction, response(200, branch=branch), at(number))
+    known = [layer.find(response(200, branch=f"z9hG4bK{number}")) is not None for number in range(3)]
+    assert known == [False, True, True]
+    layer.handle_timeout(at(100_000))
+    assert layer.next_timeout() is None
+
+
+def test_one_of_several_on_a_stream_ends_and_the_others_go_on() -> None:
+    layer = ClientTransactions(CONFIG, LIMITS)
+    one, other = Notebook(), Notebook()
+    layer.begin(BRANCH, "MESSAGE", TCP, b"one", one, at(0))
+    layer.begin("z9hG4bKtwo", "MESSAGE", TCP, b"two", other, at(0))
+    transaction = layer.find(response(200))
+    assert transaction is not None
+    layer.receive(transaction, response(200), at(1))
+    layer.flow_closed(TCP, at(2))
+    assert (one.told, other.told) == ([(200, True)], [(503, False)])
+
+
 def test_enums_hash_as_integers() -> None:
     # A plain Enum hashes in Python code, several times for each message.
     assert issubclass(ClientState, int)

@@ -1,0 +1,35 @@
+"""What an engine is told: values that nobody can run with."""
+
+from collections.abc import Callable
+
+import pytest
+
+from msilo_core import AuthConfig, Config, LocalError, SiloConfig
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (lambda: SiloConfig(expire_time=0), "expire_time = 0 is out of range"),
+        (lambda: SiloConfig(add_date=2), "add_date = 2 is out of range"),
+        (
+            lambda: AuthConfig(algorithms=("md5",)),
+            "'md5' is not one that this machine has: give SHA-256 or",
+        ),
+        (lambda: AuthConfig(algorithms=()), r"algorithms = \[\] is out of range"),
+        (lambda: AuthConfig(algorithms=("MD5", "MD5")), "each once"),
+        (lambda: AuthConfig(nonce_lifetime_s=0), "nonce_lifetime_s = 0 is out of range"),
+        (lambda: Config(expires_min_s=0), "expires_min = 0, .* is out of order"),
+        (lambda: Config(expires_min_s=3601), "expires_min = 3601, expires_default = 3600, .* is out of order"),
+        (lambda: Config(expires_max_s=3599), "expires_max = 3599 is out of order"),
+        (lambda: Config(lease_ms=32_000), "lease_ms = 32000 is out of range"),
+    ],
+)
+def test_out_of_range(make: Callable[[], object], complaint: str) -> None:
+    with pytest.raises(LocalError, match=complaint):
+        make()
+
+
+def test_at_the_edge() -> None:
+    assert Config(expires_min_s=1, expires_default_s=1, expires_max_s=1, lease_ms=32_001).lease_ms == 32_001
+    assert AuthConfig(algorithms=("MD5",), nonce_lifetime_s=1).algorithms == ("MD5",)
