@@ -68,6 +68,14 @@ def test_owner_that_is_none(owner: str, status: int) -> None:
     assert route.told == [(False, status)]
 
 
+def test_nobody_to_store_for() -> None:
+    route = Alias(None)
+    world = World(route=route)
+    nobody = message().replace(b"sip:bob@example.com", b"sip:example.com")
+    assert status_of(world.datagram(nobody)[0]) == 404
+    assert route.told == [(False, 404)]
+
+
 def test_nothing_is_stored_while_too_much_is_under_way() -> None:
     world = World(limits=Limits(storage_actions_max=1))
     world.hold = {LookUp}

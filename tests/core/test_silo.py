@@ -3,8 +3,8 @@
 import pytest
 
 from msilo_core import LocalError, Settled
-from msilo_core.actions import Dump, Dumped, Expire, LookUp, Outcome, Settle, StorageFailed, Stored
-from tests.core.world import BOB, World, answer, body_of, message, register, status_of
+from msilo_core.actions import Dump, Dumped, Expire, LookUp, Outcome, Settle, StorageFailed, Store, Stored
+from tests.core.world import BOB, World, answer, body_of, finished, message, register, status_of
 
 BOBS = "sip:bob@example.com"
 
@@ -102,6 +102,29 @@ def test_completion_of_another_kind_for_a_request(held: type) -> None:
     wrong = Dumped(action.token, ()) if held is LookUp else Settled(action.token)
     with pytest.raises(LocalError, match="does not answer what MESSAGE asked for"):
         world.engine.complete(wrong, world.now)
+
+
+@pytest.mark.parametrize("held", [LookUp, Store])
+@pytest.mark.parametrize("fails", [True, False])
+def test_store_that_answers_after_the_sender_was_told(held: type, fails: bool) -> None:
+    world = World()
+    world.hold = {held}
+    world.datagram(message())
+    (refused,) = world.pass_time(8_000)
+    assert status_of(refused) == 503
+    assert (failed(world) if fails else world.let_go()) == []
+    assert world.waiting() == ([] if fails or held is LookUp else [b"hello"])
+    assert world.engine.is_idle
+
+
+def test_lease_that_was_lost_is_counted() -> None:
+    world = World()
+    world.datagram(message())
+    (_, delivered) = world.datagram(register(), BOB)
+    (row,) = finished(world.store.list())
+    finished(world.store.settle([Settle(1, row.owner, row.message_id, "msilo", Outcome.WITHDRAWN)]))
+    world.datagram(answer(delivered), BOB)
+    assert world.engine.statistics.lost_leases == 1
 
 
 def test_end_passes_over_inboxes_where_nothing_is_on_its_way() -> None:
