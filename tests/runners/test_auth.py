@@ -29,20 +29,26 @@ def add_both(*where: str) -> None:
     assert user("add", "bob@example.com", *where, password="secret of bob") == f"{BOB}: added\n"
 
 
-@pytest.fixture(params=["sqlite", "postgres", "file"])
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+@pytest.fixture(params=["asyncio-sqlite", "trio-postgres", "trio-file"])
+def setup(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """An event loop, and where the users are."""
+    backend, _, kind = str(request.param).partition("-")
+    return backend, kind
+
+
+@pytest.fixture
+def storage(request: pytest.FixtureRequest, setup: tuple[str, str], tmp_path: Path) -> str:
     """The URL of a store with tables."""
-    url: str = (
-        request.getfixturevalue("postgres_url") if request.param == "postgres" else f"sqlite:///{tmp_path}/msilo.db"
-    )
+    _, kind = setup
+    url: str = request.getfixturevalue("postgres_url") if kind == "postgres" else f"sqlite:///{tmp_path}/msilo.db"
     init(url)
     return url
 
 
 @pytest.fixture
-def users(request: pytest.FixtureRequest, storage: str, tmp_path: Path) -> tuple[str, tuple[str, str]]:
+def users(setup: tuple[str, str], storage: str, tmp_path: Path) -> tuple[str, tuple[str, str]]:
     """What `serve --users` and `msilo user` are told; alice and bob are users."""
-    if request.node.callspec.params["storage"] == "file":
+    if setup[1] == "file":
         name = str(tmp_path / "users")
         where = ("--file", name)
     else:
@@ -51,12 +57,12 @@ def users(request: pytest.FixtureRequest, storage: str, tmp_path: Path) -> tuple
     return name, where
 
 
-@pytest.fixture(params=["asyncio", "trio"])
+@pytest.fixture
 def service(
-    request: pytest.FixtureRequest, users: tuple[str, tuple[str, str]], storage: str, tmp_path: Path
+    setup: tuple[str, str], users: tuple[str, tuple[str, str]], storage: str, tmp_path: Path
 ) -> Iterator[Service]:
     """A server that trusts nobody."""
-    options = ("--backend", str(request.param), "--domain", "example.com", "--users", users[0])
+    options = ("--backend", setup[0], "--domain", "example.com", "--users", users[0])
     with Service(tmp_path, *options, storage=storage) as running:
         yield running
         assert running.stop() == 0
@@ -128,7 +134,7 @@ def test_list(users: tuple[str, tuple[str, str]]) -> None:
     assert listed == [{"user": uri, "algorithms": ["SHA-256", "SHA-512-256", "MD5"]} for uri in (ALICE, BOB)]
 
 
-@pytest.mark.parametrize("storage", ["sqlite", "postgres"], indirect=True)
+@pytest.mark.parametrize("setup", ["asyncio-sqlite", "trio-postgres"], indirect=True)
 def test_row_that_kamailio_wrote_and_no_password_in_ours(storage: str, tmp_path: Path) -> None:
     known = User.with_password(Aor("alice", "example.com"), "secret of alice")
     execute(storage, f"INSERT INTO subscriber (username, domain, ha1) VALUES ('alice', 'example.com', '{known.ha1}')"
@@ -142,13 +148,13 @@ def test_row_that_kamailio_wrote_and_no_password_in_ours(storage: str, tmp_path:
         assert send(service, "--password", "secret of alice").returncode == 0
 
 
-@pytest.mark.parametrize("storage", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("setup", ["asyncio-sqlite"], indirect=True)
 def test_trusted_network_beside_users(users: tuple[str, tuple[str, str]], storage: str, tmp_path: Path) -> None:
     with Service(tmp_path, "--users", users[0], "--trust", "127.0.0.0/8", storage=storage) as service:
         assert send(service).stdout == "SIP/2.0 202 Accepted\n"
 
 
-@pytest.mark.parametrize("storage", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("setup", ["asyncio-sqlite"], indirect=True)
 def test_doors_may_stand_open_to_users(users: tuple[str, tuple[str, str]], storage: str, tmp_path: Path) -> None:
     with Service(tmp_path, "--users", users[0], "--listen", "udp://0.0.0.0:0", storage=storage) as service:
         assert re.fullmatch(r"udp://0\.0\.0\.0:\d+", service.uris[0])

@@ -224,7 +224,7 @@ def test_what_an_unavailable_phone_does_not_take_is_stored(
         assert again.header(name) == request.header(name)
 
 
-@pytest.mark.parametrize("status", [404, 486, 603])
+@pytest.mark.parametrize("status", [404, 415, 603])
 def test_what_a_phone_refuses_is_refused_to_the_sender(
     server: Service, alice: Peer, phone: Peer, bob: str, status: int
 ) -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from msilo_core.errors import ParseError
-from msilo_core.fields import Via, parse_via
+from msilo_core.fields import Via, parse_sent_by, parse_via
 from msilo_core.fields import via as module
 from tests.core.fields.strategies import params, tokens
 from tests.core.shapes import joined, outcome
@@ -138,6 +138,17 @@ def test_a_via_is_written_as_it_is_read(transport: str, host: str, port: int | N
 
 def test_a_via_of_another_version_is_written_as_one_of_ours() -> None:
     assert str(parse_via("sip / 7.0/udp h : 5060 ;x")) == "SIP/2.0/UDP h:5060;x"
+
+
+@pytest.mark.parametrize("params", ["", ";;,;,,", ";branch=b", " , x", ";branch=a;branch=b"])
+def test_who_sent_it_can_be_read_whatever_follows(params: str) -> None:
+    assert parse_sent_by(f" SIP/2.0/udp [2001:db8::1]:5070{params}") == Via("UDP", "[2001:db8::1]", 5070, "", "")
+
+
+@pytest.mark.parametrize("text", ["", "HTTP/1.1", "SIP/2.0/UDP ;;", "SIP/2.0/UDP [::g]", "SIP/2.0/UDP h:0"])
+def test_who_sent_it_cannot_be_read(text: str) -> None:
+    with pytest.raises(ParseError):
+        parse_sent_by(text)
 
 
 # -- A shape takes nothing that the general parser does not take in the same way ---------------------------------------
