@@ -263,7 +263,7 @@ class Engine(Element):
         return self._respond(transaction, request, flow, status, now, "", headers)
 
     def _route_request(
-        self, request: Request, transaction: ServerTransaction, flow: Flow, identity: Aor | None, now: Moment
+        self, request: Request, transaction: ServerTransaction, flow: Flow, user: Aor | None, now: Moment
     ) -> list[Action]:
         try:
             request_uri, route = self._preprocessed(request, flow)
@@ -277,7 +277,7 @@ class Engine(Element):
         if request.method == "REGISTER" and not _is_literal(request_uri.host):
             # Section 10.3 step 1: is it for this registrar at all? By an address it has come to the right place.
             is_local &= self._serves(normalise_host(request_uri.host))
-        call = Call(self, transaction, request, flow, str(request_uri), route, owner, is_local, identity, now)
+        call = Call(self, transaction, request, flow, str(request_uri), route, owner, is_local, user, now)
         if owner is None or not is_local or request.method != "MESSAGE" or not self._route.uses_location:
             return self._run(call, now)
         registrations = self._silo.expect(owner)

@@ -9,9 +9,24 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from msilo_core.errors import PeerError
 from msilo_core.headers import Headers
+from msilo_core.uri import Aor, SipUri
 
-__all__ = ["hidden_headers", "without_hidden"]
+__all__ = ["asserted_identity", "hidden_headers", "without_hidden"]
+
+
+def asserted_identity(message: Headers) -> Aor | None:
+    """Return the address of record that P-Asserted-Identity names; None if it names none, or cannot be read.
+
+    Only of a message from a trusted peer does that say anything: "it can use the information in the P-Asserted-Identity
+    header field, if any, as if it had authenticated the user itself" (RFC 3325 section 5).
+    """
+    try:
+        uris = [identity.uri for identity in message.p_asserted_identity]
+        return next((uri.aor() for uri in uris if isinstance(uri, SipUri)), None)
+    except PeerError:
+        return None
 
 
 def hidden_headers(message: Headers, is_believed: bool, is_trusted_target: bool) -> tuple[str, ...]:

@@ -102,17 +102,17 @@ class Relay:
             route=target.route,
             # The target's Route is all that is left of the way.
             drop=("route", *hidden_headers(request, call.is_trusted, self._is_trusted(target.flow))),
-            drop_lines=_consumed(request, call.identity),
+            drop_lines=_consumed(request, call.user),
         )
 
 
-def _consumed(request: Request, identity: Aor | None) -> list[str]:
+def _consumed(request: Request, user: Aor | None) -> list[str]:
     """Return the lines of Proxy-Authorization that were for us; those for a proxy behind us go on (section 22.3)."""
-    if identity is None:
+    if user is None:
         return []
     lines = [line for key, line in request.raw_lines if key == "proxy-authorization"]
     values = request.proxy_authorization
-    return [line for line, value in zip(lines, values, strict=True) if value.realm == identity.domain]
+    return [line for line, value in zip(lines, values, strict=True) if value.realm == user.domain]
 
 
 def loop_mark(request: Request) -> str:

@@ -16,6 +16,7 @@ from msilo_core.errors import PeerError
 from msilo_core.fields import Hop
 from msilo_core.flow import Flow
 from msilo_core.fork import Fork
+from msilo_core.identity import asserted_identity
 from msilo_core.message import Request, Response
 from msilo_core.outcome import outcome_of
 from msilo_core.transactions import ServerTransaction
@@ -122,7 +123,7 @@ class Call:
         owner: whose inbox or bindings it is about: the Request-URI of a MESSAGE where that is an address of record,
             else its To URI; the To URI of a REGISTER. None if neither is one.
         is_local: whether `owner` is in a domain that is ours.
-        identity: the user who proved to have sent it; None for a request from a trusted peer, who is believed.
+        user: who proved to have sent it; None for a request from a trusted peer, who is believed.
         bindings: contacts of `owner` that are alive.
         status: in the failure route, the best status that came back; after a function returned False, the status that
             says why.
@@ -134,9 +135,9 @@ class Call:
     """
 
     __slots__ = (
-        "_actions", "_handler", "_now", "arrived", "bindings", "flow", "fork", "identity", "is_behind", "is_decided",
+        "_actions", "_handler", "_now", "arrived", "bindings", "flow", "fork", "is_behind", "is_decided",
         "is_local", "owner", "reason", "registrations", "request", "request_uri", "response", "route", "status",
-        "transaction",
+        "transaction", "user",
     )  # fmt: skip
 
     def __init__(
@@ -149,7 +150,7 @@ class Call:
         route: list[Hop],
         owner: Aor | None,
         is_local: bool,
-        identity: Aor | None,
+        user: Aor | None,
         now: Moment,
     ) -> None:
         self._handler = handler
@@ -162,7 +163,7 @@ class Call:
         self.route = route
         self.owner = owner
         self.is_local = is_local
-        self.identity = identity
+        self.user = user
         self.bindings: tuple[Binding, ...] = ()
         self.arrived = now
         self.is_decided = False
@@ -183,7 +184,12 @@ class Call:
     @property
     def is_trusted(self) -> bool:
         """Whether the request came from a trusted peer."""
-        return self.identity is None
+        return self.user is None
+
+    @property
+    def identity(self) -> Aor | None:
+        """Who sent it: `user`, or whom a trusted peer asserts it to be (RFC 3325); None if neither says."""
+        return self.user if self.user is not None else asserted_identity(self.request)
 
     @property
     def is_registered(self) -> bool:

@@ -4,7 +4,20 @@ from collections import deque
 
 import pytest
 
-from msilo_core import Account, Answered, Arrived, AuthConfig, Config, Moment, Send, User, UserAgent, UserFound
+from msilo_core import (
+    Account,
+    Answered,
+    Arrived,
+    AuthConfig,
+    Call,
+    Config,
+    Moment,
+    Send,
+    ServerRoute,
+    User,
+    UserAgent,
+    UserFound,
+)
 from msilo_core.actions import Action, FindUser, StorageFailed
 from msilo_core.digest import Algorithm, answer
 from msilo_core.fields import Challenge, Credentials, parse_challenge
@@ -137,6 +150,22 @@ def test_right_password_sends_and_the_credentials_stay_here() -> None:
     assert relayed.startswith(b"MESSAGE sip:bob@127.0.0.1:5072 ")
     assert relayed.count(b"Proxy-Authorization") == 1
     assert 'realm="elsewhere"' in header(relayed, "Proxy-Authorization")
+
+
+def test_route_is_told_who_it_is() -> None:
+    class Told(ServerRoute):
+        def request_route(self, call: Call) -> None:
+            told.append((call.user, call.identity, call.is_trusted))
+            super().request_route(call)
+
+    told: list[tuple[Aor | None, Aor | None, bool]] = []
+    world = World(STRICT, route=Told())
+    finished(world.store.add_user(User.with_password(ALICES, "x")))
+    request = message(headers="P-Asserted-Identity: <sip:boss@example.com>\r\n")
+    world.datagram(answered(request, challenged(world, request), "alice", "x"))
+    assert told == [(ALICES, ALICES, False)]
+    (row,) = finished(world.store.list())
+    assert "boss" not in row.extra_hdrs
 
 
 def test_credentials_are_not_stored() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from msilo_core import Aor, Bind, Binding, Config, Flow, SiloConfig
+from msilo_core import Aor, Bind, Binding, Call, Config, Flow, ServerRoute, SiloConfig
 from msilo_core.identity import hidden_headers, without_hidden
 from msilo_core.rows import serialise_row
 from msilo_core.targets import Target
@@ -114,3 +114,36 @@ def test_what_a_phone_asserts_in_its_answer(trusted: bool, shown: str) -> None:
     ok = answer(relayed).replace(b"Content-Length", b"P-Asserted-Identity: <sip:bob@example.com>\r\nContent-Length")
     (passed,) = world.datagram(ok, phone)
     assert (status_of(passed), asserted(passed)) == (200, shown)
+
+
+class Told(ServerRoute):
+    """Notes who a route is told that the sender is."""
+
+    def __init__(self) -> None:
+        self.identities: list[Aor | None] = []
+
+    def request_route(self, call: Call) -> None:
+        self.identities.append(call.identity)
+        super().request_route(call)
+
+
+@pytest.mark.parametrize(
+    ("headers", "identity"),
+    [
+        (ASSERTED, Aor("alice", "example.com")),
+        ("", None),
+        ("P-Asserted-Identity: tel:+12015550123\r\n", None),
+        ("P-Asserted-Identity: <sip:example.com>\r\n", None),
+        ("P-Asserted-Identity: no address\r\n", None),
+    ],
+)
+def test_route_is_told_whom_a_trusted_peer_asserts(headers: str, identity: Aor | None) -> None:
+    """Section 5.
+
+    "... it can use the information in the P-Asserted-Identity header field, if any, as if it had authenticated the user
+    itself."
+    """
+    route = Told()
+    world = World(route=route)
+    world.datagram(message(headers=headers))
+    assert route.identities == [identity]
