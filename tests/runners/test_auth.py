@@ -1,17 +1,25 @@
 """Users and passwords from outside: the command line, real servers, and peers that are not ours."""
 
+import contextlib
+import fcntl
 import json
+import os
 import re
 import subprocess
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
 import pytest
 
 from msilo_core import Aor, User
+from msilo_storage import UserFile
 from tests.runners.peer import Peer
 from tests.runners.service import MSILO, Service, run_msilo
 from tests.runners.tables import execute, init
+
+_PROMPT = r"(?:Password|Repeat for confirmation): "
 
 ALICE, BOB = "sip:alice@example.com", "sip:bob@example.com"
 
@@ -158,3 +166,44 @@ def test_trusted_network_beside_users(users: tuple[str, tuple[str, str]], storag
 def test_doors_may_stand_open_to_users(users: tuple[str, tuple[str, str]], storage: str, tmp_path: Path) -> None:
     with Service(tmp_path, "--users", users[0], "--listen", "udp://0.0.0.0:0", storage=storage) as service:
         assert re.fullmatch(r"udp://0\.0\.0\.0:\d+", service.uris[0])
+
+
+def typed(terminal: int, *answers: str) -> str:
+    """Answer each prompt on a terminal; return all that was shown until the program ended."""
+    shown, answered = "", 0
+    with contextlib.suppress(OSError):  # what reading gives when nobody holds the other end any more
+        while chunk := os.read(terminal, 1024):
+            shown += chunk.decode()
+            if answered < len(answers) and len(re.findall(_PROMPT, shown)) > answered:
+                # Whatever was typed before the prompt would be thrown away.
+                os.write(terminal, f"{answers[answered]}\n".encode())
+                answered += 1
+    return shown
+
+
+@pytest.mark.parametrize(
+    ("answers", "prompts"),
+    [(("secret", "secret"), 2), (("secret", "other", "third", "third"), 4)],
+    ids=["at once", "after a slip"],
+)
+def test_password_is_asked_for_on_a_terminal_and_not_shown(
+    answers: tuple[str, ...], prompts: int, tmp_path: Path
+) -> None:
+    file = tmp_path / "users"
+    ours, theirs = os.openpty()
+    with subprocess.Popen(
+        [MSILO, "user", "add", BOB, "--file", file],
+        stdin=theirs, stdout=subprocess.PIPE, stderr=theirs, start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    ) as process:  # fmt: skip
+        os.close(theirs)
+        shown = typed(ours, *answers)
+        assert process.stdout is not None
+        assert process.stdout.read().decode() == f"{BOB}: added\n"
+    os.close(ours)
+    assert process.returncode == 0
+    assert (len(re.findall(_PROMPT, shown)), "secret" in shown) == (prompts, False)
+    users = UserFile(file)
+    users.load()
+    (known,) = anyio.run(users.list_users)
+    assert known == User.with_password(Aor("bob", "example.com"), answers[-1])
