@@ -208,7 +208,7 @@ def test_a_live_message_and_its_answer_are_passed_on(server: Service, alice: Pee
     assert stored(server, bob) == []
 
 
-@pytest.mark.parametrize("status", [408, 480, 503])
+@pytest.mark.parametrize("status", [408, 480, 486, 503])
 def test_what_an_unavailable_phone_does_not_take_is_stored(
     server: Service, alice: Peer, phone: Peer, bob: str, status: int
 ) -> None:
