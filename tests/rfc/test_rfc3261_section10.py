@@ -39,6 +39,13 @@ def test_registrar_of_another_domain(request_uri: str, status: int) -> None:
     assert status_of(world.datagram(request, BOB)[0]) == status
 
 
+def test_register_for_another_domain_is_not_passed_on() -> None:
+    # Step 1: "the server SHOULD forward the request to the addressed domain". What a phone registers is for us to know.
+    world = World(Config(domains=frozenset({"example.com"}), foreign="sip:127.0.0.9:5070"))
+    (refused,) = world.datagram(register().replace(b"example.com", b"example.org"), BOB)
+    assert status_of(refused) == 404
+
+
 @pytest.mark.parametrize("to", ["sip:bob@example.net", "sip:example.com", "sip:bob%00@example.com"])
 def test_address_of_record_that_is_not_ours(to: str) -> None:
     """Step 5: "If the address-of-record is not valid for the domain ..., the registrar MUST send a 404"."""

@@ -80,6 +80,14 @@ def test_scheme_that_we_do_not_know() -> None:
     assert status_of(World().datagram(tel)[0]) == 416
 
 
+def test_maddr_of_a_request_uri_changes_nothing() -> None:
+    # Section 16.4 has it compared with our addresses. Whose inbox it is says the host.
+    world = World(Config(domains=frozenset({"example.com"})))
+    request = message().replace(b"MESSAGE sip:bob@example.com", b"MESSAGE sip:bob@example.com;maddr=192.0.2.99")
+    assert status_of(world.datagram(request)[0]) == 202
+    assert world.waiting() == [b"hello"]
+
+
 # -- 16.5: domains -----------------------------------------------------------------------------------------------------
 
 
@@ -163,6 +171,27 @@ def test_what_is_passed_on_keeps_every_header() -> None:
     (relayed,) = world.datagram(message(headers=kept))
     assert kept.encode() in relayed
     assert b"\r\nRecord-Route: <sip:127.0.0.1" not in relayed
+
+
+@pytest.mark.parametrize(
+    "contact", ["sip:bob@127.0.0.1:5072;maddr=192.0.2.99", "sip:bob@phone.example.com", "sip:bob@192.0.2.1:5070"]
+)
+def test_next_hop_is_where_the_register_came_from(contact: str) -> None:
+    # Section 16.6 step 7 has the URI resolved (RFC 3263). P10: mail goes to its owner's device, not to an address that
+    # somebody wrote.
+    world = World()
+    world.datagram(register(contact=f"<{contact}>"), BOB)
+    (relayed,) = world.datagram(message())
+    assert relayed.startswith(f"MESSAGE {contact} SIP/2.0\r\n".encode())
+    assert to([relayed], world) == [BOB]
+
+
+@pytest.mark.parametrize(("param", "transport"), [("", "udp"), (";transport=UDP", "udp"), (";transport=tcp", "tcp")])
+def test_transport_of_a_contact_is_taken(param: str, transport: str) -> None:
+    world = World()
+    world.datagram(register(contact=f"<sip:bob@127.0.0.1:5072{param}>"), BOB)
+    world.datagram(message())
+    assert world.sent[-1].flow == Flow("tcp" if transport == "tcp" else "udp", SERVER, BOB)
 
 
 def test_path_of_strict_routers() -> None:

@@ -139,6 +139,13 @@ def test_right_password_registers_by_every_algorithm(index: int) -> None:
     assert status_of(ok) == 200
 
 
+def test_success_carries_no_authentication_info() -> None:
+    # Section 20.6 and RFC 7616 section 3.5 have it, for whoever wants the server to prove itself; both as a MAY.
+    world = server()
+    (ok,) = world.datagram(answered(register(), challenged(world, register()), "bob", "secret of bob"), BOB)
+    assert (status_of(ok), header(ok, "Authentication-Info")) == (200, "")
+
+
 def test_right_password_sends_and_the_credentials_stay_here() -> None:
     """Section 22.3: the credentials for us are used up, those for a proxy behind us go on."""
     world = server()

@@ -2,9 +2,9 @@
 
 import pytest
 
-from msilo_core import Config
+from msilo_core import AuthConfig, Config
 from msilo_core.actions import Bind, LookUp, Store
-from tests.core.world import ALICE, BOB, World, answer, header, message, register, status_of
+from tests.core.world import ALICE, BOB, World, answer, header, message, register, status_of, udp
 
 ALLOW = "MESSAGE, REGISTER, OPTIONS, CANCEL, ACK"
 
@@ -46,6 +46,14 @@ def test_repeat_of_a_refused_request_is_refused_in_the_same_words() -> None:
     # Section 8.2.7: a stateless answer, so that the To tag must not differ.
     world = World()
     assert world.datagram(as_method("INVITE", message())) == world.datagram(as_method("INVITE", message()))
+
+
+def test_method_is_looked_at_before_credentials() -> None:
+    # Section 8.2 begins with authentication. A refusal that is the same for everybody need not wait for it.
+    world = World(Config(trusted=(), auth=AuthConfig()))
+    assert status_of(world.datagram(as_method("INVITE", message()))[0]) == 405
+    assert status_of(world.datagram(message(headers="Proxy-Require: privacy\r\n"))[0]) == 420
+    assert status_of(world.datagram(message())[0]) == 407
 
 
 # -- Require -----------------------------------------------------------------------------------------------------------
@@ -102,6 +110,13 @@ def test_what_is_required_of_the_phone_is_for_the_phone_and_else_for_us() -> Non
     assert header(relayed, "Require") == "recipient-list-message"
     (refused,) = world.datagram(answer(relayed, "480 Away"), BOB)
     assert (status_of(refused), header(refused, "Unsupported")) == (420, "recipient-list-message")
+
+
+def test_cancel_is_not_refused_for_what_it_requires() -> None:
+    """Section 8.2.2.3: Require and Proxy-Require "MUST be ignored if they are present" in a CANCEL."""
+    world = World()
+    cancel = as_method("CANCEL", message(headers="Require: teleport\r\nProxy-Require: teleport\r\n"))
+    assert status_of(world.datagram(cancel)[0]) == 481
 
 
 # -- Merged requests ---------------------------------------------------------------------------------------------------
@@ -223,6 +238,15 @@ def test_options_tells_what_we_can_do() -> None:
     }  # fmt: skip
 
 
+def test_options_for_a_user_is_answered_here() -> None:
+    # A proxy would pass it on (section 16); we pass on nothing but MESSAGE.
+    world = World()
+    world.datagram(register(), BOB)
+    (ok,) = world.datagram(as_method("OPTIONS", message()))
+    assert status_of(ok) == 200
+    assert world.sent[-1].flow == udp(ALICE)
+
+
 def test_malformed_comes_before_all_else() -> None:
     world = World(Config(domains=frozenset({"example.net"})))
     (refused,) = world.datagram(
@@ -235,3 +259,26 @@ def test_unreadable_numbers_are_malformed() -> None:
     for headers in ("Max-Breadth: 0\r\n", "Max-Breadth: x\r\n", "Max-Breadth: 1\r\nMax-Breadth: 1\r\n"):
         (refused,) = World().datagram(message(headers=headers), ALICE)
         assert status_of(refused) == 400
+
+
+# -- Section 8.1.3: what a final response means for a stored message ---------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "waits", "is_set_aside"),
+    [
+        ("200 OK", False, False), ("299 New", False, False),
+        ("400 Bad Request", False, True), ("699 New", False, True),
+        # Redirections are not followed (section 8.1.3.4) and challenges not answered: the phone is asked again later.
+        ("302 Moved Temporarily", True, False), ("401 Unauthorized", True, False),
+        # Section 8.1.3.2 has it taken for a 400, which would end it.
+        ("499 New", True, False), ("599 New", True, False),
+    ],
+)  # fmt: skip
+def test_what_a_final_response_makes_of_a_stored_message(status: str, waits: bool, is_set_aside: bool) -> None:
+    world = World()
+    world.datagram(message())
+    (_, delivered) = world.datagram(register(), BOB)
+    assert world.datagram(answer(delivered, status), BOB) == []
+    assert world.waiting() == ([b"hello"] if waits else [])
+    assert world.dead() == ([b"hello"] if is_set_aside else [])

@@ -70,6 +70,19 @@ def test_nobody_else_is_believed() -> None:
         assert hidden == ("p-asserted-identity", "p-preferred-identity")
 
 
+@pytest.mark.parametrize("privacy", ["header", "session;critical", "user;header;critical"])
+def test_privacy_beyond_id_is_for_others(privacy: str) -> None:
+    # RFC 3323 section 5 is of privacy services, which hide more, and refuse what is critical and beyond them. To reach
+    # one a sender requires it of proxies (section 4.3), and then we refuse.
+    world = World()
+    world.datagram(message(headers=f"Privacy: {privacy}\r\n"))
+    (_, delivered) = world.datagram(register(), BOB)
+    assert header(delivered, "Privacy") == privacy
+    assert header(delivered, "From") == '"Alice" <sip:alice@example.com>;tag=f1'
+    required = message(number=2, headers=f"Privacy: {privacy}\r\nProxy-Require: privacy\r\n")
+    assert status_of(world.datagram(required)[0]) == 420
+
+
 def test_what_is_kept_is_taken_out_line_by_line() -> None:
     headers = (
         "Subject: P-Asserted-Identity: x\r\n"
