@@ -1,7 +1,7 @@
 # `make check` is the gate: what it accepts may be merged. PYTHON names the interpreter of the environment.
 PYTHON ?= python
 
-.PHONY: check format lint types imports test coverage coverage-core bench
+.PHONY: check format lint types imports test coverage coverage-core bench docs diagrams
 
 check: lint types imports test
 
@@ -34,3 +34,7 @@ coverage-core:
 
 bench:
 	$(PYTHON) -m bench store --storage sqlite:///:temporary:
+
+# Draws the diagrams and the table of limits in docs/ from the code.
+docs diagrams:
+	$(PYTHON) docs/generate.py

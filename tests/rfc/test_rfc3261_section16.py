@@ -348,6 +348,17 @@ def test_when_no_branch_delivers_the_failure_route_stores_what_may_be_delivered_
     assert world.waiting() == ([b"hello"] if answered == 202 else [])
 
 
+def test_what_is_for_the_hop_or_a_server_on_the_way_is_not_stored() -> None:
+    world = World()
+    hop = (
+        "Route: <sip:127.0.0.1;lr>\r\nRecord-Route: <sip:p.example.com;lr>\r\nMax-Breadth: 7\r\nProxy-Require: path\r\n"
+    )
+    assert status_of(world.datagram(message(headers=f"{hop}Subject: s\r\n"))[0]) == 202
+    (_, delivered) = world.datagram(register(), BOB)
+    assert header(delivered, "Subject") == "s"
+    assert not [line for line in hop.split("\r\n") if line and header(delivered, line.partition(":")[0])]
+
+
 def test_stored_message_goes_by_q_as_well() -> None:
     world = registered((BOB, ""), (CAROL, ";q=0.5"))
     for cseq, (address, params) in enumerate(((BOB, ""), (CAROL, ";q=0.5")), 3):

@@ -175,6 +175,17 @@ def test_route_is_told_who_it_is() -> None:
     assert "boss" not in row.extra_hdrs
 
 
+def test_whoever_logs_in_is_not_believed_beyond_that() -> None:
+    """RFC 3325 section 5: trusted are networks, and a user's phone is of none."""
+    asserted = "P-Asserted-Identity: <sip:bob@example.com>\r\nP-Preferred-Identity: <sip:bob@example.com>\r\n"
+    world = server()
+    request = message(headers=f"{asserted}Subject: s\r\n")
+    (accepted,) = world.datagram(answered(request, challenged(world, request), "alice", "secret of alice"))
+    assert status_of(accepted) == 202
+    (row,) = finished(world.store.list())
+    assert row.extra_hdrs == "Subject: s\r\n"
+
+
 def test_credentials_are_not_stored() -> None:
     world = server()
     (accepted,) = world.datagram(answered(message(), challenged(world, message()), "alice", "secret of alice"))

@@ -22,7 +22,9 @@ def by_another_way(data: bytes) -> bytes:
 # -- Methods -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["INVITE", "BYE", "SUBSCRIBE", "NOTIFY", "PUBLISH", "REFER", "INFO", "PRACK"])
+@pytest.mark.parametrize(
+    "method", ["INVITE", "BYE", "SUBSCRIBE", "NOTIFY", "PUBLISH", "REFER", "INFO", "PRACK", "UPDATE"]
+)
 def test_known_method_that_is_not_supported(method: str) -> None:
     """Section 8.2.1.
 
