@@ -87,6 +87,8 @@ class Driver:
         self._limits = limits
         self._observe = observe
         self._udp: dict[Address, UdpSocket] = {}
+        # The same sockets, and those that are bound to all addresses by each of them as well.
+        self._by_local: dict[Address, UdpSocket] = {}
         self._tcp = TcpTransport(self, limits)
         self._alarm = anyio.CancelScope()
         self._alarm_ms: int | None = None
@@ -102,7 +104,7 @@ class Driver:
         if where.transport == "tcp":
             return TransportAddress.of("tcp", self._tcp.listen(where.address))
         bound = UdpSocket.bind(where.address, outbox_max=self._limits.outbox_datagrams_max)
-        self._udp[bound.local] = bound
+        self._udp[bound.local] = self._by_local[bound.local] = bound
         return TransportAddress.of("udp", bound.local)
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> NoReturn:
@@ -181,13 +183,13 @@ class Driver:
             self.perform(self._ask(self._machine.send_failed, token, now), now)
 
     async def _serve(self, bound: UdpSocket) -> NoReturn:
-        local, receive = bound.local, self._machine.receive_datagram
+        receive = self._machine.receive_datagram
         while True:
             datagrams = await bound.receive(self._limits.datagrams_per_wakeup_max)
             now = read_clock()
             actions: list[object] = []
             for data, remote in datagrams:
-                actions += self._ask(receive, data, Flow("udp", local, remote), now)
+                actions += self._ask(receive, data, Flow("udp", self._local(bound, remote[0]), remote), now)
             self.perform(actions, now)
 
     async def _keep_time(self) -> NoReturn:
@@ -224,8 +226,14 @@ class Driver:
         flow = action.flow
         if flow.is_stream:
             return self._tcp.send(flow, action.data, action.token)
-        bound = self._udp.get(flow.local) or self._substitute(flow)
+        bound = self._by_local.get(flow.local) or self._substitute(flow)
         return bound is not None and bound.send(action.data, flow.remote, action.token)
+
+    def _local(self, bound: UdpSocket, host: str) -> Address:
+        local = bound.seen_by(host)
+        # What is sent on the flow leaves from the same socket. There are as many as the machine has addresses.
+        self._by_local.setdefault(local, bound)
+        return local
 
     def _substitute(self, flow: Flow) -> UdpSocket | None:
         # A binding may be older than this process, whose socket has another port now.

@@ -20,6 +20,7 @@ from anyio.abc import TaskGroup
 
 from msilo_core import Address, Flow, Limits
 from msilo_runners.logs import Throttle
+from msilo_runners.udp import is_unspecified
 
 __all__ = ["StreamReceiver", "TcpTransport"]
 
@@ -175,7 +176,9 @@ class TcpTransport:
             try:
                 for _ in range(ACCEPTS_PER_WAKEUP):
                     accepted, remote = listener.accept()
-                    self._welcome(accepted, Flow("tcp", local, remote[:2], self._next_token()))
+                    # A listener that is bound to all addresses is known by the one that was connected to.
+                    ours = accepted.getsockname()[:2] if is_unspecified(local[0]) else local
+                    self._welcome(accepted, Flow("tcp", ours, remote[:2], self._next_token()))
             except BlockingIOError:
                 pass
             except ConnectionError:
@@ -221,7 +224,7 @@ class TcpTransport:
     def _source(self, flow: Flow) -> Address | None:
         # A peer that knows us by our address must see it, also where the machine has others.
         host = flow.local[0]
-        return (host, 0) if flow.local in self._listeners and host not in ("0.0.0.0", "::") else None
+        return (host, 0) if flow.local in self._listeners and not is_unspecified(host) else None
 
     def _run(self, connection: "_Connection") -> "_Connection":
         assert self._tasks is not None, "started"

@@ -187,6 +187,27 @@ def test_a_binding_survives_a_restart(tmp_path: Path) -> None:
                 assert alice.response().status == 200
 
 
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_a_server_on_all_addresses_is_known_by_the_one_that_the_phone_sees(
+    transport: Transport, tmp_path: Path
+) -> None:
+    listen = f"{transport}://0.0.0.0:0"
+    trust = ("--trust", "127.0.0.1")
+    with Service(tmp_path, "--listen", listen, *trust, storage=sqlite_in(tmp_path)) as service:
+        ours = ("127.0.0.1", service.address(transport)[1])
+        with Peer(ours, transport) as alice, Peer(ours, transport) as phone:
+            assert alice.exchange(alice.message("bob", b"stored")).status == 202
+            register(phone, "bob")
+            (stored_one,) = phone.take(1)
+            wait_until_empty(sqlite_in(tmp_path), "bob")
+            alice.send(alice.message("bob", b"live"))
+            (live_one,) = phone.take(1)
+            # A response goes to where Via says (RFC 3261 section 18.2.2); 0.0.0.0 is nowhere.
+            for one in (stored_one, live_one):
+                assert one.headers("Via")[0].startswith(f"SIP/2.0/{transport.upper()} 127.0.0.1:{ours[1]};")
+            assert alice.response().status == 200
+
+
 # -- Live ----------------------------------------------------------------------------------------------------
 
 

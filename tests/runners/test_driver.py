@@ -141,6 +141,19 @@ class TestUdp:
                     assert await peer.receive() == (b"question", bound)
                     assert server.echo.inputs[-1] == ("datagram", b"question", Flow("udp", bound, peer.address))
 
+    @pytest.mark.parametrize(("every", "host"), [("0.0.0.0", "127.0.0.1"), ("[::]", "::1")])
+    async def test_a_socket_on_all_addresses_is_known_by_the_one_that_the_peer_sees(
+        self, every: str, host: str
+    ) -> None:
+        async with running(f"udp://{every}:0") as server:
+            with UdpPeer(host) as peer:
+                ours = (host, server.bound[0][1])
+                peer.send(b"question", ours)
+                assert await peer.receive() == (b"question", ours)
+                assert server.echo.inputs == [("datagram", b"question", Flow("udp", ours, peer.address))]
+                server.perform(Send(Flow("udp", ours, peer.address), b"later"))
+                assert await peer.receive() == (b"later", ours)
+
     async def test_datagrams_of_every_size_arrive_whole(self) -> None:
         async with running(UDP) as server:
             with UdpPeer() as peer:
@@ -316,6 +329,19 @@ class TestTcpAccepted:
                 [("closed", flow, "the peer closed the connection") for flow in flows], key=str
             )
             assert server.driver.statistics.connections == 0
+
+    @pytest.mark.parametrize(("every", "host"), [("0.0.0.0", "127.0.0.1"), ("[::]", "::1")])
+    async def test_a_listener_on_all_addresses_is_known_by_the_one_that_the_peer_sees(
+        self, every: str, host: str
+    ) -> None:
+        async with running(f"tcp://{every}:0") as server:
+            ours = (host, server.bound[0][1])
+            async with await anyio.connect_tcp(*ours) as peer:
+                await peer.send(b"x")
+                assert await receive_exactly(peer, 1) == b"x"
+            flow = server.echo.inputs[0][1]
+            assert isinstance(flow, Flow)
+            assert flow.local == ours
 
     async def test_what_is_sent_after_the_end_has_failed(self) -> None:
         async with running(TCP) as server:
