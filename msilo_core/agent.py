@@ -271,6 +271,12 @@ class UserAgent(Element):
         registration = sent.registration
         reason = response.reason if response is not None else ""
         if registration is not None and self._registrations.get(registration.aor_uri) is registration:
+            if response is not None and status == 423 and (wanted_s := _wanted_s(response)) > registration.expires_s:
+                # "... it MAY retry the registration after making the expiration interval of all contact addresses in
+                # the REGISTER request equal to or greater than the expiration interval within the Min-Expires header
+                # field" (RFC 3261 section 10.2.8).
+                registration.expires_s = wanted_s
+                return self._register(registration, wanted_s, now)
             wait_s = _RETRY_S if status >= 300 or response is None else _refresh_in_s(registration, response)
             self._refreshes.arm(registration.aor_uri, now.mono_ms + wait_s * 1000)
         return [Answered(sent.number, transaction.method, status, reason, response is not None)]
@@ -353,6 +359,14 @@ class UserAgent(Element):
         )
         self._under_way[branch] = sent
         return self._clients.begin(branch, sent.method, sent.flow, data, self, now)
+
+
+def _wanted_s(response: Response) -> int:
+    """Return the least lifetime that a 423 says a registrar takes; 0 if it does not say."""
+    try:
+        return response.min_expires_s or 0
+    except PeerError:
+        return 0
 
 
 def _refresh_in_s(registration: _Registration, response: Response) -> int:

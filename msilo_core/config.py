@@ -80,7 +80,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             3327 section 5.3), in the words of Kamailio's registrar: ``strict`` refuses it with 420, as the RFC
             recommends; ``lazy`` takes it, and does not return the Path.
         relay_ms: how long a live MESSAGE may wait for the phone's final answer before it is stored. Well below Timer F
-            of the sender (32 s), so that the 202 still finds its transaction (RFC 4321 section 1.2).
+            of the sender (32 s), so that the 202 still finds its transaction (RFC 4321 section 1.1).
         fork_ms: how long contacts of a higher q have a message to themselves before those of the next q are tried too;
             a phone that refuses does not keep them waiting. Two retransmissions, and a third of `relay_ms`.
         lease_ms: how long a node may hold messages that it delivers, more than one transaction (64*T1 = 32 s); it is

@@ -55,7 +55,7 @@ REASONS: Final[dict[int, str]] = {
     505: "Version Not Supported",
     513: "Message Too Large",
 }
-"""Reason phrases of RFC 3261 section 21; for 202, RFC 3428 section 5; 430, RFC 5626; 440, RFC 5393."""
+"""Reason phrases of RFC 3261 section 21; for 202, RFC 3428 section 7; 430, RFC 5626; 440, RFC 5393."""
 
 
 class _Stream:

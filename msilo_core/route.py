@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Protocol
 
 from msilo_core.actions import Action, Binding, Outcome
 from msilo_core.clock import Moment
-from msilo_core.errors import PeerError
+from msilo_core.errors import LimitError, ParseError, PeerError, Unsupported
 from msilo_core.fields import Hop
 from msilo_core.flow import Flow
 from msilo_core.fork import Fork
@@ -127,7 +127,7 @@ class Call:
         bindings: contacts of `owner` that are alive.
         status: in the failure route, the best status that came back; after a function returned False, the status that
             says why.
-        reason: reason phrase for `status`.
+        reason: reason phrase for `status`; empty for the usual one.
         arrived: when the request came.
         is_decided: whether a route function has asked for something that answers the request.
 
@@ -238,7 +238,9 @@ class Call:
             aor = self._owner_of(owner)
             self._add(self._handler.call_store(self, aor, from_uri, to_uri, self._now))
         except PeerError as error:
-            self.status, self.reason = error.status_hint, str(error)
+            # What is malformed shows in the usual phrase; its octets are not for a status line.
+            is_about_octets = isinstance(error, ParseError | LimitError | Unsupported)
+            self.status, self.reason = error.status_hint, "" if is_about_octets else str(error)
             return False
         return True
 

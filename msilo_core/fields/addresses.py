@@ -103,7 +103,7 @@ class Contact(WithParams, msgspec.Struct, frozen=True, gc=False):
         expires_s: ``expires``, 0 to 2**32 - 1, or None.
         instance: ``+sip.instance`` without quotes, or empty (RFC 5626 section 4.1).
         reg_id: ``reg-id``, or 0 (RFC 5626 section 4.2).
-        methods: ``methods`` without quotes, or empty for none (RFC 3840 section 10.2.5).
+        methods: ``methods`` without quotes, or empty for none (RFC 3840 section 10.14).
         display_name: without quotes and backslashes, or empty.
     """
 

@@ -12,6 +12,7 @@ from msilo_core.flow import Address, Flow
 from msilo_core.limits import Limits
 from msilo_core.message import Response
 from msilo_core.transactions.timers import TIMED_OUT, TRANSPORT_FAILED, Timer
+from msilo_core.transport import sent_by
 
 __all__ = ["CLIENT_TABLE", "ClientEvent", "ClientState", "ClientTransaction", "ClientTransactions", "ClientUser"]
 
@@ -178,11 +179,17 @@ class ClientTransactions:
         return [Send(flow, data, transaction.token)]
 
     def find(self, response: Response) -> ClientTransaction | None:
-        """Return the transaction that a response answers (section 17.1.3), or None."""
-        transaction = self._by_branch.get(response.via.branch)
+        """Return the transaction that a response answers (section 17.1.3), or None.
+
+        "If the value of the "sent-by" parameter in that header field value does not correspond to a value that the
+        client transport is configured to insert into requests, the response MUST be silently discarded" (section
+        18.1.2).
+        """
+        via = response.via
+        transaction = self._by_branch.get(via.branch)
         if transaction is None or transaction.method != response.cseq.method:
             return None
-        return transaction
+        return transaction if via.sent_by == sent_by(transaction.flow) else None
 
     def receive(self, transaction: ClientTransaction, response: Response, now: Moment) -> list[Action]:
         """A response to it came."""

@@ -118,6 +118,29 @@ def test_registrar_that_does_not_say_what_it_granted_granted_what_was_asked(cont
     assert len(octets(phone.until(75_000))) == 1
 
 
+def test_registrar_that_wants_a_longer_registration_gets_it() -> None:
+    phone = Phone()
+    request = phone.register(expires_s=100)
+    brief = answer(request, "423 Interval Too Brief").replace(b"Content-Length", b"Min-Expires: 600\r\nContent-Length")
+    (again,) = octets(phone.receive(brief))
+    assert header(again, "Contact") == "<sip:bob@127.0.0.1:5060>;expires=600"
+    assert header(again, "CSeq") == "2 REGISTER"
+    phone.receive(answer(again))
+    # And so from then on.
+    (refreshed,) = octets(phone.until(450_000))
+    assert header(refreshed, "Contact") == "<sip:bob@127.0.0.1:5060>;expires=600"
+
+
+@pytest.mark.parametrize("minimum", ["", "Min-Expires: 100\r\n", "Min-Expires: soon\r\n"])
+def test_registrar_that_does_not_say_what_it_wants(minimum: str) -> None:
+    phone = Phone()
+    request = phone.register(expires_s=100)
+    brief = answer(request, "423 Interval Too Brief").replace(b"Content-Length", f"{minimum}Content-Length".encode())
+    (told,) = phone.receive(brief)
+    assert isinstance(told, Answered)
+    assert told.status == 423
+
+
 def test_registration_that_fails_is_tried_again() -> None:
     phone = Phone()
     request = phone.register()

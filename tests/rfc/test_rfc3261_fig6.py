@@ -6,6 +6,7 @@ import pytest
 
 from msilo_core import Limits
 from msilo_core.actions import Send
+from msilo_core.message import Response, parse_message
 from msilo_core.transactions import (
     CLIENT_TABLE,
     ClientEvent,
@@ -153,6 +154,16 @@ def test_response_is_matched_by_branch_and_method() -> None:
     assert layer.find(response(200)) is not None
     assert layer.find(response(200, branch="z9hG4bKother")) is None
     assert layer.find(response(200, method="REGISTER")) is None
+
+
+def test_response_to_somebody_elses_via_is_none_of_ours() -> None:
+    # Section 18.1.2.
+    layer = ClientTransactions(CONFIG, LIMITS)
+    layer.begin(BRANCH, "MESSAGE", UDP, b"request", Notebook(), at(0))
+    for via in ("127.0.0.1:5061", "127.0.0.1", "other.example.com:5060"):
+        other = parse_message(response(200).serialise().replace(b"127.0.0.1:5060", via.encode()))
+        assert isinstance(other, Response)
+        assert layer.find(other) is None
 
 
 def test_number_is_bounded() -> None:
