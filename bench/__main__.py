@@ -2,6 +2,7 @@
 
 import click
 
+from bench.parse import parse
 from bench.store import store
 
 
@@ -10,6 +11,7 @@ def main() -> None:
     """Measure msilo. Each command prints one JSON line on stdout."""
 
 
+main.add_command(parse)
 main.add_command(store)
 
 if __name__ == "__main__":

@@ -1,29 +1,12 @@
-"""The benchmarks run: short ones, whose figures mean nothing."""
+"""The benchmarks of whole servers run: short ones, whose figures mean nothing."""
 
-import json
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.bench.command import bench
 from tests.runners.service import Service
 from tests.runners.tables import init
-
-_ROOT = Path(__file__).parents[2]
-
-
-def bench(*arguments: str) -> dict[str, Any]:
-    """Run `python -m bench` and return its line."""
-    ran = subprocess.run(
-        [sys.executable, "-m", "bench", *arguments],
-        cwd=_ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=50, check=False,
-    )  # fmt: skip
-    assert ran.returncode == 0, ran.stderr
-    (line,) = ran.stdout.splitlines()
-    record: dict[str, Any] = json.loads(line)
-    return record
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])

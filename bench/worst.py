@@ -1,0 +1,122 @@
+"""How long the worst inputs of 64 kB take in each parser."""
+
+import contextlib
+import gc
+import heapq
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+
+import click
+import msgspec
+
+from bench import hostile
+from bench.hostile import Recipe
+from bench.parsers import Parser, discover
+from msilo_core.errors import PeerError
+
+__all__ = ["Worst", "accepts", "report", "worst_of"]
+
+LIMIT_MS: Final = 50.0
+"""The most that any input of 64 kB may take."""
+
+SIZE: Final = 65_536
+
+# Every recipe is tried at the two small sizes; those that took longest, and those that grew most, at the large ones.
+# A head of 64 kB is refused early, so what is within the limits of a line and of a head is tried too.
+_SMALL: Final = (1_024, 4_096)
+_LARGE: Final = {"text": (SIZE,), "octets": (8_000, 32_000, SIZE)}
+_CHOSEN: Final = 40
+# Refused at once.
+_NOTHING_MS: Final = 0.005
+# One that is near the limit is timed again: something else may have been in the way.
+_AGAIN_MS: Final = 10.0
+_TRIES: Final = 4
+
+
+class Worst(msgspec.Struct, frozen=True):
+    """The slowest input of a parser: how it is made, its size in characters, and CPU time."""
+
+    parser: str
+    recipe: str
+    size: int
+    ms: float
+
+
+def report(only: str) -> None:
+    """Print the slowest input of each parser whose name holds a text; exit 1 if one takes too long."""
+    parsers = [parser for parser in discover() if only in parser.name]
+    if not parsers:
+        raise click.UsageError(f"no parser has {only!r} in its name")
+    with click.progressbar(parsers, label="worst cases", file=sys.stderr) as bar:
+        found = [worst_of(parser) for parser in bar]
+    found.sort(key=lambda worst: -worst.ms)
+    for worst in found:
+        click.echo(f"{worst.ms:8.2f} ms  {worst.parser:32} {worst.size:6}  {worst.recipe}", err=True)
+    line = {
+        "benchmark": "parse --worst",
+        "python": platform.python_version(),
+        "implementation": platform.python_implementation(),
+        "max_ms": found[0].ms,
+        "limit_ms": LIMIT_MS,
+        "worst": found,
+    }
+    click.echo(msgspec.json.encode(line).decode())
+    too_slow = [worst.parser for worst in found if worst.ms > LIMIT_MS]
+    if too_slow:
+        raise click.ClickException(f"over {LIMIT_MS:g} ms: {', '.join(too_slow)}")
+
+
+def worst_of(parser: Parser, small: tuple[int, int] = _SMALL, large: tuple[int, ...] | None = None) -> Worst:
+    """Return the slowest input of a parser."""
+    recipes = hostile.of_text(lambda text: accepts(parser, text)) if parser.takes == "text" else hostile.of_octets()
+    tried: list[tuple[float, float, Recipe]] = []
+    gc.collect()
+    gc.freeze()
+    for recipe in recipes:
+        ms = _time_ms(parser, recipe, small[1])
+        if ms > _NOTHING_MS:
+            tried.append((ms, ms / max(_time_ms(parser, recipe, small[0]), _NOTHING_MS), recipe))
+        elif len(tried) < _CHOSEN:
+            tried.append((ms, 0, recipe))
+    chosen = [recipe for _, _, recipe in heapq.nlargest(_CHOSEN, tried, key=lambda each: each[0])]
+    chosen += [recipe for _, _, recipe in heapq.nlargest(_CHOSEN, tried, key=lambda each: each[1])]
+    sizes = _LARGE[parser.takes] if large is None else large
+    worst = max(_timed(parser, chosen, sizes), key=lambda each: each.ms)
+    gc.unfreeze()
+    return worst
+
+
+def accepts(parser: Parser, text: str) -> bool:
+    """Say whether a parser of a value takes a text."""
+    try:
+        made = parser.make(text)
+        return made is not None and parser.work(made) is not False
+    except PeerError:
+        return False
+
+
+def _timed(parser: Parser, recipes: list[Recipe], sizes: tuple[int, ...]) -> Iterator[Worst]:
+    for recipe in recipes:
+        for size in sizes:
+            ms = _time_ms(parser, recipe, size)
+            if ms > _AGAIN_MS:
+                ms = min(_time_ms(parser, recipe, size) for _ in range(_TRIES))
+            yield Worst(parser.name, str(recipe), size, round(ms, 3))
+
+
+def _time_ms(parser: Parser, recipe: Recipe, size: int) -> float:
+    """Return the CPU time of one input; 0 if the value that is to be asked cannot be made from it."""
+    data: Any = recipe.text(size) if parser.takes == "text" else recipe.octets(size)
+    try:
+        made = parser.make(data)
+    except PeerError:
+        return 0.0
+    if made is None:
+        return 0.0
+    began_ns = time.process_time_ns()
+    with contextlib.suppress(PeerError):
+        parser.work(made)
+    return (time.process_time_ns() - began_ns) / 1e6

@@ -1,0 +1,23 @@
+"""The benchmarks as they are run."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+__all__ = ["bench"]
+
+_ROOT = Path(__file__).parents[2]
+
+
+def bench(*arguments: str) -> dict[str, Any]:
+    """Run `python -m bench` and return its line."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "bench", *arguments],
+        cwd=_ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=50, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    (line,) = ran.stdout.splitlines()
+    record: dict[str, Any] = json.loads(line)
+    return record
