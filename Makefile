@@ -1,7 +1,7 @@
 # `make check` is the gate: what it accepts may be merged. PYTHON names the interpreter of the environment.
 PYTHON ?= python
 
-.PHONY: check format lint types imports test coverage coverage-core bench docs diagrams
+.PHONY: check format lint types imports test coverage coverage-core bench instructions docs diagrams
 
 check: lint types imports test
 
@@ -34,6 +34,9 @@ coverage-core:
 
 bench:
 	$(PYTHON) -m bench store --storage sqlite:///:temporary:
+
+instructions:
+	$(PYTHON) -m bench instructions
 
 # Draws the diagrams and the table of limits in docs/ from the code.
 docs diagrams:

@@ -2,6 +2,7 @@
 
 import click
 
+from bench.instructions import instructions
 from bench.parse import parse
 from bench.store import store
 
@@ -11,6 +12,7 @@ def main() -> None:
     """Measure msilo. Each command prints one JSON line on stdout."""
 
 
+main.add_command(instructions)
 main.add_command(parse)
 main.add_command(store)
 
