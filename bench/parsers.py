@@ -1,12 +1,12 @@
 """Everything in msilo_core that reads what a peer wrote, found by itself: no worst case is left out.
 
-A public function that takes one text, or octets, is called with it. What has another signature must be named below,
-with a way to call it or a reason why it reads nothing; anything else is refused loudly.
+A public function that takes one text, the texts of a header's lines, or octets, is called with them. What has another
+signature must be named below, with a way to call it or a reason why it reads nothing; anything else is refused loudly.
 """
 
 import inspect
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from types import ModuleType
 from typing import Any, Final, Literal, cast
@@ -76,12 +76,13 @@ def parser_of(function: Callable[..., object]) -> Parser | None:
         takes, call = _CALLS[name]
         return Parser(name=name, takes=takes, make=_same, work=call)
     required, has_limits = _parameters(function)
-    if len(required) != 1 or required[0].annotation not in (str, bytes):
+    if len(required) != 1 or required[0].annotation not in (str, bytes, Sequence[str]):
         raise LookupError(f"{name}: say in {__name__} how it is called")
     if required[0].annotation is bytes:
         return Parser(name=name, takes="octets", make=_same, work=function)
     work = partial(function, limits=_UNLIMITED) if has_limits else function
-    return Parser(name=name, takes="text", make=_same, work=work)
+    make = _line if required[0].annotation == Sequence[str] else _same
+    return Parser(name=name, takes="text", make=make, work=work)
 
 
 def accessors_of(value_type: type, maker: Parser) -> list[Parser]:
@@ -92,7 +93,7 @@ def accessors_of(value_type: type, maker: Parser) -> list[Parser]:
     """
 
     def make(data: Any) -> Any:
-        return _first(maker.work(data), value_type)
+        return _first(maker.work(maker.make(data)), value_type)
 
     return [Parser(name=name, takes=maker.takes, make=make, work=work) for name, work in _attributes(value_type)]
 
@@ -117,7 +118,6 @@ def _octet_by_octet(data: bytes) -> None:
 _OCTETS: Final = [bytes([octet]) for octet in range(256)]
 
 _CALLS: Final[dict[str, tuple[Takes, Callable[[Any], object]]]] = {
-    "parse_contacts": ("text", lambda text: fields.parse_contacts([text], _UNLIMITED)),
     "split_head": ("octets", lambda data: head.split_head(data, 2**31)),
 }
 """Functions of other signatures."""
@@ -133,6 +133,11 @@ _METHOD_CALLS: Final[dict[str, Callable[[Any], object]]] = {
 
 def _same(data: Any) -> Any:
     return data
+
+
+def _line(text: str) -> list[str]:
+    """The texts of all lines of a header that stands on one."""
+    return [text]
 
 
 _STREAMS: Final = (
