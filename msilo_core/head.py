@@ -51,32 +51,36 @@ class Head(msgspec.Struct, frozen=True, gc=False):
     ``i:``.
 
     Attributes:
-        text: as received, decoded, without :data:`HEAD_END`.
-        start_line: its first line.
+        start_line: as received, decoded.
         keys: one for each header line, in their order.
         first: value of the first line of each key, unfolded; blanks may stand around it.
-        size_bytes: octets of `text`.
+        size_bytes: octets, without :data:`HEAD_END`.
     """
 
-    text: str
     start_line: str
     keys: list[str]
     first: dict[str, str]
     size_bytes: int
+    _lines: list[str]
 
     @property
     def lines(self) -> list[str]:
         """The header lines as received, folds included, each without its last CRLF."""
-        text = self.text
-        if "\r\n " in text or "\r\n\t" in text:
-            return _LINE_END.split(text)[1:]
-        return text.split("\r\n")[1:]
+        return self._lines.copy()
+
+    @property
+    def text(self) -> str:
+        """The head as received, decoded, without :data:`HEAD_END`."""
+        return "\r\n".join([self.start_line, *self._lines])
 
     def values(self, key: str) -> list[str]:
         """Return the values of all lines of a key, unfolded, without blanks around them."""
-        if key not in self.first:
+        value = self.first.get(key)
+        if value is None:
             return []
-        lines = [line for name, line in zip(self.keys, self.lines, strict=True) if name == key]
+        if len(self.first) == len(self.keys):
+            return [value.strip(" \t")]
+        lines = [line for name, line in zip(self.keys, self._lines, strict=True) if name == key]
         return [_unfolded(line.partition(":")[2]) for line in lines]
 
 
@@ -90,22 +94,22 @@ def split_head(data: bytes, headers_max: int) -> tuple[Head, bytes]:
             character stands where it may not, CR or LF alone among them.
         TooManyHeaders: there are more than `headers_max` header lines.
     """
-    start = 0
-    while data.startswith(b"\r\n", start):
-        start += 2
-    end = data.find(HEAD_END, start)
-    if end < 0:
-        raise ParseError("an empty line after the headers", data[start:])
-    raw = data[start:end]
+    if data.startswith(b"\r\n"):
+        start = 2
+        while data.startswith(b"\r\n", start):
+            start += 2
+        data = data[start:]
+    raw, end, body = data.partition(HEAD_END)
+    if not end:
+        raise ParseError("an empty line after the headers", data)
     text = raw.decode("utf-8", "surrogateescape")
     lines = text.split("\r\n")
-    start_line = lines.pop(0)
-    found = None
+    size = len(raw)
+    head = None
     # CR and LF are control characters too: each line end is allowed its two, and nothing else one.
-    if len(raw.translate(None, _CONTROLS)) + 2 * len(lines) == len(raw) and len(lines) <= headers_max:
-        found = _split_usual(lines)
-    keys, first = _split_strictly(text, headers_max) if found is None else found
-    return Head(text, start_line, keys, first, len(raw)), data[end + len(HEAD_END) :]
+    if len(raw.translate(None, _CONTROLS)) + 2 * len(lines) - 2 == size and len(lines) <= headers_max + 1:
+        head = _split_usual(lines, size)
+    return _split_strictly(text, headers_max, size) if head is None else head, body
 
 
 def encode_head(text: str) -> bytes:
@@ -138,29 +142,38 @@ _USUAL_NAMES: Final = """
 
 
 _KEYS: Final = {name: name.lower() for name in _USUAL_NAMES.split()} | COMPACT
+_KEYS_BY_WORD: Final = {f"{name}:": key for name, key in _KEYS.items()}
 
 
-def _split_usual(lines: list[str]) -> tuple[list[str], dict[str, str]] | None:
-    """Return keys and first values of unfolded lines of the form ``name: value``; None if one is of another."""
-    keys: list[str] = []
+def _split_usual(lines: list[str], size: int) -> Head | None:
+    """Return the head of a start-line and lines without folds of the form ``name: value``; None if one is of another.
+
+    Such a line's first word is the name with its colon, so one look-up says whether it is of that form and one of the
+    usual names.
+    """
+    start_line = lines.pop(0)
     first: dict[str, str] = {}
-    for line in lines:
-        name, separator, value = line.partition(": ")
+    # Backwards: of several lines with one key, the first is written last and stays.
+    for line in reversed(lines):
+        word, _, value = line.partition(" ")
         try:
-            key = _KEYS[name]
+            key = _KEYS_BY_WORD[word]
         except KeyError:
-            if not is_token(name):
+            if word[-1:] != ":" or not is_token(word[:-1]):
                 return None
-            key = _unusual_key(name)
-        if not separator:
-            return None
-        keys.append(key)
-        first.setdefault(key, value)
-    return keys, first
+            key = _unusual_key(word[:-1])
+        first[key] = value
+    if len(first) == len(lines):
+        keys = list(first)
+        keys.reverse()
+    else:
+        words = [line.partition(" ")[0] for line in lines]
+        keys = [_KEYS_BY_WORD.get(word) or _unusual_key(word[:-1]) for word in words]
+    return Head(start_line, keys, first, size, lines)
 
 
-def _split_strictly(text: str, headers_max: int) -> tuple[list[str], dict[str, str]]:
-    """Return keys and first values of all that the grammar allows, and raise for everything else."""
+def _split_strictly(text: str, headers_max: int, size: int) -> Head:
+    """Return the head of all that the grammar allows, and raise for everything else."""
     match = _TEXT.match(text)
     assert match is not None, "the pattern matches empty text too"
     if match.end() < len(text):
@@ -180,7 +193,7 @@ def _split_strictly(text: str, headers_max: int) -> tuple[list[str], dict[str, s
         keys.append(key)
         if key not in first:
             first[key] = _unfolded(line[match.end() :])
-    return keys, first
+    return Head(start_line, keys, first, size, lines)
 
 
 def _unusual_key(name: str) -> str:

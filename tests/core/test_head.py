@@ -32,8 +32,25 @@ def test_usual_lines() -> None:
     assert head.values("to") == []
 
 
+def test_names_without_anything_behind_them() -> None:
+    head = head_of("Subject:", "Subject: ", "X-Odd:", "Q:")
+
+    assert head.keys == ["subject", "subject", "x-odd", "q"]
+    assert head.first == {"subject": "", "x-odd": "", "q": ""}
+    for line in ("Subject", "X-Odd", ":", ": x", "Subject x: y", "é: x", "Via\xa0: x"):
+        with pytest.raises(ParseError):
+            head_of("Via: a", line)
+
+
+def test_the_lines_of_a_head_are_nobody_elses() -> None:
+    head = head_of("Via: a", "To: b")
+    head.lines.clear()
+
+    assert head.lines == ["Via: a", "To: b"]
+
+
 def test_a_head_without_headers() -> None:
-    assert head_of() == Head(START, START, [], {}, len(START))
+    assert head_of() == Head(START, [], {}, len(START), [])
 
 
 @pytest.mark.parametrize(
@@ -138,7 +155,7 @@ _VALUES = st.lists(st.sampled_from(["a", "b: c", "é", "\udc80", "\t", " ", "\r\
 def test_both_ways_agree_on_what_is_there(lines: list[str]) -> None:
     head = head_of(*lines)
     # A line without a blank behind its colon makes the whole head go the strict way.
-    strict = head_of(*lines, "Z:")
+    strict = head_of(*lines, "Z:1")
 
     assert strict.keys == [*head.keys, "z"]
     for key in head.keys:
