@@ -21,10 +21,16 @@ __all__ = [
     "HOSTNAME",
     "IPV6_REFERENCE",
     "LWS",
+    "METHODS",
     "NAME_OR_IPV4",
     "PARAM_TEXT",
     "PASSWORD",
     "QUOTED_STRING",
+    "SHAPE_HOST",
+    "SHAPE_PORT",
+    "SHAPE_URI_PARAMETERS",
+    "SHAPE_USER",
+    "SMALL_NUMBERS",
     "SWS",
     "TOKEN",
     "UNRESERVED",
@@ -117,6 +123,27 @@ URI_HEADERS: Final = rf"(?:\?{_HEADER}(?:&{_HEADER})*+)?+"
 # reserved       =  ";" / "/" / "?" / ":" / "@" / "&" / "=" / "+" / "$" / ","
 # Brackets too, as RFC 3986 has them in its reserved set for an IPv6 host.
 ABSOLUTE_URI: Final = rf"[A-Za-z][A-Za-z0-9+\-.]*+:(?:[{UNRESERVED};/?:@&=+$,\[\]]++|{ESCAPED})++"
+
+# Shapes of the same, for the patterns that are tried first (see msilo_core.fields): what traffic writes, of what stands
+# above, without escapes, and so that nearly each character has one branch that it can take.
+SHAPE_USER: Final = r"[A-Za-z0-9\-_.!~*'()&=+$,;?/]++"
+SHAPE_URI_PARAMETERS: Final = r"(?:;[A-Za-z0-9\-_.!~*'()\[\]/:&+$]++(?:=[A-Za-z0-9\-_.!~*'()\[\]/:&+$]++)?+)*+"
+SHAPE_PORT: Final = r"(?:[1-5][0-9]{4}|6(?:[0-4][0-9]{3}|5(?:[0-4][0-9]{2}|5(?:[0-2][0-9]|3[0-5])))|[1-9][0-9]{0,3}+)"
+_SHAPE_OCTET = r"(?:1[0-9]{0,2}+|2(?:[0-4][0-9]?+|5[0-5]?+|[6-9])?+|[3-9][0-9]?+|0)"
+_SHAPE_IPV4 = rf"{_SHAPE_OCTET}\.{_SHAPE_OCTET}\.{_SHAPE_OCTET}\.{_SHAPE_OCTET}"
+_SHAPE_LABEL = r"[A-Za-z0-9]++(?:-[A-Za-z0-9]++)*+"
+SHAPE_HOST: Final = rf"(?:{_SHAPE_IPV4}|(?:{_SHAPE_LABEL}\.)*+(?=[A-Za-z]){_SHAPE_LABEL})"
+
+SMALL_NUMBERS: Final = {str(number): number for number in range(256)}
+"""Numbers by how nearly everybody writes them: one look-up instead of a look at each digit."""
+
+METHODS: Final = frozenset(
+    {
+        "ACK", "BYE", "CANCEL", "INFO", "INVITE", "MESSAGE", "NOTIFY", "OPTIONS", "PRACK", "PUBLISH", "REFER",
+        "REGISTER", "SUBSCRIBE", "UPDATE",
+    }
+)  # fmt: skip
+"""Tokens that need not be looked at to know that they are."""
 
 _TOKEN = re.compile(TOKEN)
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")

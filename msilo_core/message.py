@@ -19,6 +19,7 @@ from msilo_core.errors import (
     ValueTooLong,
 )
 from msilo_core.fields import (
+    NameAddr,
     parse_call_id,
     parse_content_length,
     parse_cseq,
@@ -26,7 +27,7 @@ from msilo_core.fields import (
     parse_max_forwards,
     parse_name_addr,
 )
-from msilo_core.grammar import is_token
+from msilo_core.grammar import METHODS, is_token
 from msilo_core.head import HEAD_END, Head, encode_head, split_head
 from msilo_core.headers import Headers, topmost_via
 from msilo_core.limits import Limits
@@ -113,11 +114,10 @@ class SipMessage(Headers, kw_only=True, eq=False, gc=False):
             parse_content_length(first["content-length"])
         if len(call_id) > limits.call_id_bytes_max:
             raise ValueTooLong(len(call_id), limits.call_id_bytes_max)
-        for address in (sender, recipient):
-            if len(address.tag) > limits.tag_bytes_max:
-                raise ValueTooLong(len(address.tag), limits.tag_bytes_max)
-            if len(address.uri_text) > limits.uri_bytes_max:
-                raise ValueTooLong(len(address.uri_text), limits.uri_bytes_max)
+        # Neither is longer than its line.
+        shortest = min(limits.tag_bytes_max, limits.uri_bytes_max)
+        if len(first["from"]) > shortest or len(first["to"]) > shortest:
+            _check_addresses(limits, sender, recipient)
 
 
 class Request(SipMessage, kw_only=True, eq=False, gc=False):
@@ -243,15 +243,14 @@ def tokenise(data: bytes, limits: Limits = _LIMITS) -> Request | Response:
     """
     head, body = split_head(data, limits.headers_max)
     start_line = head.start_line
+    method, _, rest = start_line.partition(" ")
     # No method begins so: "/" is not in a token.
-    if start_line[:4].upper() == "SIP/":
-        version, _, rest = start_line.partition(" ")
+    if method[:4].upper() == "SIP/":
         code, _, reason = rest.partition(" ")
         status = int(code) if _STATUS.fullmatch(code) is not None else 0
-        return Response(version=version, status=status, reason=reason, head=head, body=body, limits=limits)
-    method, _, rest = start_line.partition(" ")
+        return Response(version=method, status=status, reason=reason, head=head, body=body, limits=limits)
     request_uri, space, version = rest.rpartition(" ")
-    if not space or not is_token(method):
+    if not space or (method not in METHODS and not is_token(method)):
         raise ParseError("a start-line", start_line)
     return Request(method=method, request_uri=request_uri, version=version, head=head, body=body, limits=limits)
 
@@ -285,6 +284,14 @@ _SINGLE: Final = (
 def _check_version(version: str) -> None:
     if version.upper() != _SIP_2_0:
         raise Unsupported(version, 505)
+
+
+def _check_addresses(limits: Limits, *addresses: NameAddr) -> None:
+    for address in addresses:
+        if len(address.tag) > limits.tag_bytes_max:
+            raise ValueTooLong(len(address.tag), limits.tag_bytes_max)
+        if len(address.uri_text) > limits.uri_bytes_max:
+            raise ValueTooLong(len(address.uri_text), limits.uri_bytes_max)
 
 
 def _check_lengths(head: Head, limits: Limits) -> None:

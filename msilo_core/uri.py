@@ -12,6 +12,10 @@ from msilo_core.grammar import (
     DIGITS,
     HOST,
     PASSWORD,
+    SHAPE_HOST,
+    SHAPE_PORT,
+    SHAPE_URI_PARAMETERS,
+    SHAPE_USER,
     URI_HEADERS,
     URI_PARAMETERS,
     USER,
@@ -142,15 +146,11 @@ def parse_uri(text: str, limits: Limits = _LIMITS) -> SipUri:
     """
     if len(text) > limits.uri_bytes_max:
         raise UriTooLong(len(text), limits.uri_bytes_max)
-    match = _SIP_URI.fullmatch(text)
+    match = _SIP_URI_SHAPE.fullmatch(text)
     if match is None:
-        if _SIP_SCHEME.match(text) is None and _OTHER_URI.fullmatch(text) is not None:
-            raise Unsupported(text.partition(":")[0] + ":", 416)
-        raise ParseError("a SIP URI", text)
-    scheme, user, password, host, port, params, headers = match.groups()
-    if host.startswith("["):
-        require_ipv6_reference(host)
-    return SipUri(scheme.lower(), user, password, host, None if port is None else parse_port(port), params, headers)
+        return _parse_uri(text)
+    scheme, user, host, port, params = match.groups()
+    return SipUri(scheme, user, None, host, None if port is None else int(port), params)
 
 
 AnyUri: TypeAlias = SipUri | TelUri
@@ -195,6 +195,11 @@ def parse_aor(text: str) -> Aor:
     return parse_uri(text if _SIP_SCHEME.match(text) else f"sip:{text}").aor()
 
 
+# The shape is written as traffic writes it: the scheme in lower case, no escapes, no password, no IPv6, no headers.
+_SIP_URI_SHAPE: Final = re.compile(
+    rf"(sips?+):(?:({SHAPE_USER})@)?+({SHAPE_HOST})(?::({SHAPE_PORT}))?+({SHAPE_URI_PARAMETERS})"
+)
+
 # SIP-URI          =  "sip:" [ userinfo ] hostport uri-parameters [ headers ]
 # userinfo         =  ( user / telephone-subscriber ) [ ":" password ] "@"
 # hostport         =  host [ ":" port ]
@@ -219,6 +224,18 @@ _NEVER_IGNORED: Final = ("user", "ttl", "method", "maddr", "transport")
 # "The matching rules are defined for each header field in Section 20": in any case, but for these. `body` is no header
 # but what the request has below them.
 _CASE_SENSITIVE: Final = frozenset(("body", "call-id", "cseq", "date", "in-reply-to"))
+
+
+def _parse_uri(text: str) -> SipUri:
+    match = _SIP_URI.fullmatch(text)
+    if match is None:
+        if _SIP_SCHEME.match(text) is None and _OTHER_URI.fullmatch(text) is not None:
+            raise Unsupported(text.partition(":")[0] + ":", 416)
+        raise ParseError("a SIP URI", text)
+    scheme, user, password, host, port, params, headers = match.groups()
+    if host.startswith("["):
+        require_ipv6_reference(host)
+    return SipUri(scheme.lower(), user, password, host, None if port is None else parse_port(port), params, headers)
 
 
 def _params(params: str) -> dict[str, str]:

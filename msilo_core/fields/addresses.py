@@ -20,7 +20,17 @@ from msilo_core.fields.parameters import (
     unquote,
 )
 from msilo_core.fields.preferences import FeatureValue, parse_features
-from msilo_core.grammar import LWS, NAME_OR_IPV4, QUOTED_STRING, SWS, TOKEN, URI_PARAMETERS, USER, bounded_int
+from msilo_core.grammar import (
+    LWS,
+    QUOTED_STRING,
+    SHAPE_HOST,
+    SHAPE_PORT,
+    SHAPE_URI_PARAMETERS,
+    SHAPE_USER,
+    SWS,
+    TOKEN,
+    bounded_int,
+)
 from msilo_core.limits import Limits
 from msilo_core.uri import AnyUri, SipUri, check_uri, parse_any_uri, parse_uri
 
@@ -162,6 +172,10 @@ def parse_contacts(values: Sequence[str], limits: Limits = _LIMITS) -> tuple[Con
         ParseError: also for a URI of another scheme than SIP and SIPS: nothing can be delivered there.
         ValueTooLong: a URI has more than ``limits.uri_bytes_max`` octets.
     """
+    if len(values) == 1:
+        match = _CONTACT_SHAPE.fullmatch(values[0])
+        if match is not None:
+            return (_contact_of_shape(match, limits),)
     parts = [part for value in values for part in split_list(value)]
     if parts == ["*"]:
         return STAR
@@ -208,11 +222,16 @@ def any_uri(text: str) -> AnyUri:
         raise ParseError("a SIP, SIPS or tel URI", text) from None
 
 
-# The shape is written as traffic writes it: no blanks but one, names in lower case, no IPv6.
+# The shapes are written as traffic writes it: no blanks but one, scheme and ``tag`` in lower case, no escapes, no IPv6.
+_DISPLAY_NAME_SHAPE: Final = rf'(?:"([^"\\\x00-\x1F\x7F]*+)" ?+|({TOKEN}) ?+)?+'
 _NAME_ADDR_SHAPE: Final = re.compile(
-    rf'(?:"([^"\\\x00-\x1F\x7F]*+)" ?+|({TOKEN}) ?+)?+'
-    rf"<(sips?+:(?:{USER}@)?+{NAME_OR_IPV4}(?::[1-9][0-9]{{0,3}}+)?+{URI_PARAMETERS})>"
+    rf"{_DISPLAY_NAME_SHAPE}<(sips?+:(?:{SHAPE_USER}@)?+{SHAPE_HOST}(?::{SHAPE_PORT})?+{SHAPE_URI_PARAMETERS})>"
     rf"((?:;tag=({TOKEN}))?+)"
+)
+# No quoted value holds a semicolon: the parameters can be split at those.
+_CONTACT_SHAPE: Final = re.compile(
+    rf"{_DISPLAY_NAME_SHAPE}<((sips?+):(?:({SHAPE_USER})@)?+({SHAPE_HOST})(?::({SHAPE_PORT}))?+({SHAPE_URI_PARAMETERS}))>"
+    rf'((?:;{TOKEN}(?:=(?:{TOKEN}|"[^"\\;\x00-\x1F\x7F]*+"))?+)*+)'
 )
 
 # name-addr      =  [ display-name ] LAQUOT addr-spec RAQUOT
@@ -236,24 +255,34 @@ def _parse_contact(text: str, limits: Limits) -> Contact:
     display_name, uri_text, start, text = _parse_address(text)
     if len(uri_text) > limits.uri_bytes_max:
         raise ValueTooLong(len(uri_text), limits.uri_bytes_max)
-    q: int | None = None
-    expires_s: int | None = None
     values: dict[str, str] = {}
     for name, value in parameters(text, start):
         values.setdefault(name, value)
-    if "q" in values:
-        q = parse_q(values["q"])
-    if "expires" in values:
-        expires_s = _parse_expires(values["expires"])
+    return _contact(display_name, sip_uri(uri_text), uri_text, text[start:].lstrip(" \t"), values)
+
+
+def _contact_of_shape(match: re.Match[str], limits: Limits) -> Contact:
+    quoted, tokens, uri_text, scheme, user, host, port, uri_params, params = match.groups()
+    if len(uri_text) > limits.uri_bytes_max:
+        raise ValueTooLong(len(uri_text), limits.uri_bytes_max)
+    values: dict[str, str] = {}
+    for param in params.split(";")[1:]:
+        name, _, value = param.partition("=")
+        values.setdefault(name.lower(), value)
+    uri = SipUri(scheme, user, None, host, None if port is None else int(port), uri_params)
+    return _contact(quoted or tokens or "", uri, uri_text, params, values)
+
+
+def _contact(display_name: str, uri: SipUri, uri_text: str, params: str, values: dict[str, str]) -> Contact:
     return Contact(
-        sip_uri(uri_text),
+        uri,
         uri_text,
-        text[start:].lstrip(" \t"),
-        q,
-        expires_s,
-        unquote(values.get("+sip.instance", "")),
-        _parse_reg_id(values.get("reg-id", "0")),
-        unquote(values.get("methods", "")),
+        params,
+        parse_q(values["q"]) if "q" in values else None,
+        _parse_expires(values["expires"]) if "expires" in values else None,
+        unquote(values["+sip.instance"]) if "+sip.instance" in values else "",
+        _parse_reg_id(values["reg-id"]) if "reg-id" in values else 0,
+        unquote(values["methods"]) if "methods" in values else "",
         display_name,
     )
 

@@ -9,7 +9,7 @@ import msgspec
 from msilo_core.errors import ParseError
 from msilo_core.fields.parameters import WithParams, checked_params
 from msilo_core.fields.products import Comment, read_comment
-from msilo_core.grammar import DIGITS, LWS, SWS, TOKEN, bounded_int
+from msilo_core.grammar import DIGITS, LWS, METHODS, SMALL_NUMBERS, SWS, TOKEN, bounded_int
 
 __all__ = [
     "DELTA_SECONDS_MAX",
@@ -74,19 +74,17 @@ def parse_cseq(text: str) -> CSeq:
     Raises:
         ParseError: also for a number that is not "less than 2**31" (RFC 3261 section 8.1.1.5).
     """
-    match = _CSEQ.fullmatch(text)
-    if match is None:
-        raise ParseError("a number and a method", text)
-    digits, method = match.groups()
-    number = int(digits) if len(digits) < INT31_DIGITS else bounded_int(digits, INT31_DIGITS)
-    if number is None or number >= INT31_END:
-        raise ParseError("a CSeq number below 2**31", text)
-    return CSeq(number, method)
+    digits, _, method = text.partition(" ")
+    if method in METHODS and len(digits) < INT31_DIGITS and digits.isdigit() and digits.isascii():
+        return CSeq(int(digits), method)
+    return _parse_cseq(text)
 
 
 def parse_max_forwards(text: str) -> int:
     """Parse a Max-Forwards, 0 to 255 (RFC 3261 section 20.22)."""
-    hops = bounded_int(text.strip(" \t"), _MAX_FORWARDS_DIGITS)
+    hops = SMALL_NUMBERS.get(text)
+    if hops is None:
+        hops = bounded_int(text.strip(" \t"), _MAX_FORWARDS_DIGITS)
     if hops is None or hops > _MAX_FORWARDS_MAX:
         raise ParseError("a Max-Forwards from 0 to 255", text)
     return hops
@@ -105,7 +103,9 @@ def parse_max_breadth(text: str) -> int:
 
 def parse_content_length(text: str) -> int:
     """Parse a Content-Length in octets, below 10**10."""
-    length = bounded_int(text.strip(" \t"), _DIGITS_MAX)
+    length = SMALL_NUMBERS.get(text)
+    if length is None:
+        length = bounded_int(text.strip(" \t"), _DIGITS_MAX)
     if length is None:
         raise ParseError("a Content-Length of at most 10 digits", text)
     return length
@@ -195,3 +195,13 @@ _DATE: Final = re.compile(
 )
 _EPOCH_DAYS: Final = date(1970, 1, 1).toordinal()
 _DAY_S: Final = 86_400
+
+
+def _parse_cseq(text: str) -> CSeq:
+    match = _CSEQ.fullmatch(text)
+    if match is None:
+        raise ParseError("a number and a method", text)
+    number = bounded_int(match[1], INT31_DIGITS)
+    if number is None or number >= INT31_END:
+        raise ParseError("a CSeq number below 2**31", text)
+    return CSeq(number, match[2])

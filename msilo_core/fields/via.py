@@ -12,8 +12,9 @@ from msilo_core.grammar import (
     HOST,
     IPV6_REFERENCE,
     LWS,
-    NAME_OR_IPV4,
     QUOTED_STRING,
+    SHAPE_HOST,
+    SHAPE_PORT,
     SWS,
     TOKEN,
     parse_port,
@@ -93,7 +94,7 @@ def parse_via(text: str) -> Via:
     if match is None:
         return _parse_via(text)
     transport, host, port, params, branch = match.groups()
-    return Via(transport, host, None if port is None else parse_port(port), branch, params)
+    return Via(transport, host, None if port is None else int(port), branch, params)
 
 
 def parse_sent_by(text: str) -> Via:
@@ -106,7 +107,7 @@ def parse_sent_by(text: str) -> Via:
 
 # The shape is written as traffic writes it: no blanks but one, names in lower case, no IPv6.
 _VIA_SHAPE: Final = re.compile(
-    rf"SIP/2\.0/([A-Z]++) ({NAME_OR_IPV4})(?::([0-9]{{1,5}}+))?+"
+    rf"SIP/2\.0/([A-Z]++) ({SHAPE_HOST})(?::({SHAPE_PORT}))?+"
     rf"((?:;(?!branch[=;])[a-z]++(?:={TOKEN})?+)*+;branch=({TOKEN})(?:;(?!branch(?:[=;]|$))[a-z]++(?:={TOKEN})?+)*+)"
 )
 

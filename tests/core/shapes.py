@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from hypothesis import strategies as st
 
-from msilo_core.errors import ParseError
+from msilo_core.errors import PeerError
 
 __all__ = ["joined", "outcome"]
 
@@ -15,8 +15,8 @@ def joined(pieces: list[str]) -> st.SearchStrategy[str]:
 
 
 def outcome(parse: Callable[[str], object], text: str) -> object:
-    """Return what a parser makes of a text: a value, or that it is none."""
+    """Return what a parser makes of a text: a value, or the kind of error that says that it is none."""
     try:
         return parse(text)
-    except ParseError:
-        return ParseError
+    except PeerError as error:
+        return type(error)

@@ -7,7 +7,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from msilo_core.errors import ParseError
-from msilo_core.grammar import HOST, QUOTED_STRING, TOKEN, WORD, bounded_int, is_token, normalise_host, parse_port
+from msilo_core.grammar import (
+    HOST,
+    METHODS,
+    QUOTED_STRING,
+    SHAPE_HOST,
+    SHAPE_PORT,
+    SHAPE_URI_PARAMETERS,
+    SHAPE_USER,
+    SMALL_NUMBERS,
+    TOKEN,
+    URI_PARAMETERS,
+    USER,
+    WORD,
+    bounded_int,
+    is_token,
+    normalise_host,
+    parse_port,
+)
+from tests.core.shapes import joined
 from tests.core.wire import growth
 
 # Letters and digits to Python, and no token characters to SIP: KELVIN SIGN, dotless i, long s, Arabic-Indic three,
@@ -134,3 +152,34 @@ def test_patterns_take_linear_time(pattern: str, start: str, piece: str) -> None
     compiled = re.compile(pattern)
 
     assert growth(lambda size: compiled.fullmatch(start + piece * (size // len(piece)) + "\0")) < 32
+
+
+# -- Shapes ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shape", "whole"),
+    [(SHAPE_HOST, HOST), (SHAPE_USER, USER), (SHAPE_URI_PARAMETERS, URI_PARAMETERS)],
+    ids=["host", "user", "uri-parameters"],
+)
+@given(text=joined(["a", "Z", "0", "1", "25", "256", "3c", ".", "-", ";", "=", "%41", "[::1]", "1.2.3.4", "@"]))
+def test_a_shape_takes_only_what_the_grammar_has(shape: str, whole: str, text: str) -> None:
+    assert not re.fullmatch(shape, text) or re.fullmatch(whole, text)
+
+
+def test_the_shape_of_a_port_takes_only_ports() -> None:
+    taken = [number for number in range(100_000) if re.fullmatch(SHAPE_PORT, str(number))]
+
+    assert taken == list(range(1, 65_536))
+    assert not any(re.fullmatch(SHAPE_PORT, text) for text in ("", "01", "0", "0x1", *NOT_ASCII))
+
+
+def test_the_shape_of_an_address_takes_each_octet_and_nothing_above() -> None:
+    for place in ("{}.0.2.1", "192.0.2.{}"):
+        taken = [number for number in range(1_100) if re.fullmatch(SHAPE_HOST, place.format(number))]
+        assert taken == list(range(256))
+
+
+def test_small_numbers_and_methods_are_what_they_are_taken_for() -> None:
+    assert all(bounded_int(text, 3) == number for text, number in SMALL_NUMBERS.items())
+    assert all(is_token(method) for method in METHODS)

@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from msilo_core import uri as module
 from msilo_core.errors import ParseError, PeerError, Unsupported, UriTooLong
 from msilo_core.grammar import normalise_escapes, normalise_host
 from msilo_core.limits import Limits
 from msilo_core.uri import Aor, SipUri, check_uri, parse_aor, parse_uri
+from tests.core.shapes import joined, outcome
 from tests.core.uris import hosts, uris
 from tests.core.wire import growth
 
@@ -419,3 +421,34 @@ def test_comparing_uris_with_many_parameters_takes_linear_time() -> None:
         assert left.equivalent(right)
 
     assert growth(compare) < 32
+
+
+# -- A shape takes nothing that the general parser does not take in the same way ---------------------------------------
+
+_PIECES = [
+    "sip:", "sips:", "SIP:", "tel:", "bob", "@", "a.example.com", "a..b", "a-b", "a--b", "-", ".", "1", "3c",
+    "192.0.2.1", "300.1.1.1", "010.0.0.1", "255", "256", ":", ":5060", ":65535", ":65536", ":0", ":05060", "[::1]",
+    ";lr", ";transport=tcp", ";=", ";x=", "?a=b", "%41", "%4", "+", "$", "é", "\0", "K",
+]  # fmt: skip
+
+
+@given(joined(_PIECES) | joined(_PIECES).map("sip:bob@".__add__))
+def test_the_shape_of_a_uri_agrees_with_the_general_parser(text: str) -> None:
+    assert outcome(parse_uri, text) == outcome(module._parse_uri, text)  # pyright: ignore[reportPrivateUsage]
+
+
+@given(uris)
+def test_the_shape_agrees_on_all_that_the_grammar_allows(uri: SipUri) -> None:
+    text = str(uri)
+    assert parse_uri(text, Limits(uri_bytes_max=10_000)) == module._parse_uri(text)  # pyright: ignore[reportPrivateUsage]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sip:example.com", "sip:bob@192.168.255.1:5060", "sip:a;b=c@h;ob",
+        "sips:+1-201.5*@a-b.3c.example:65535;transport=tcp;lr;x=[/:&+$]",
+    ],
+)  # fmt: skip
+def test_what_real_traffic_has_is_a_uri_of_the_shape(text: str) -> None:
+    assert module._SIP_URI_SHAPE.fullmatch(text)  # pyright: ignore[reportPrivateUsage]

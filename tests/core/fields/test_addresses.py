@@ -194,11 +194,13 @@ def test_a_contact_that_nothing_can_be_delivered_to() -> None:
 def test_the_length_of_a_contact_is_bounded() -> None:
     limits = Limits(uri_bytes_max=11)
 
-    (contact,) = _contacts("<sip:a@b.com>", limits)
-    assert contact.uri_text == "sip:a@b.com"
-    with pytest.raises(ValueTooLong) as caught:
-        parse_contacts(["<sip:ab@b.com>"], limits)
-    assert caught.value.status_hint == 400
+    # The shape, and the general parser.
+    for blanks in ("", " "):
+        (contact,) = _contacts(f"{blanks}<sip:a@b.com>", limits)
+        assert contact.uri_text == "sip:a@b.com"
+        with pytest.raises(ValueTooLong) as caught:
+            parse_contacts([f"{blanks}<sip:ab@b.com>"], limits)
+        assert caught.value.status_hint == 400
 
 
 def _contacts(text: str, limits: Limits | None = None) -> tuple[Contact, ...]:
@@ -312,9 +314,42 @@ def test_the_shape_of_a_name_addr_agrees_with_the_general_parser(text: str) -> N
     assert outcome(parse_name_addr, text) == outcome(module._parse_name_addr, text)  # pyright: ignore[reportPrivateUsage]
 
 
+_CONTACT_PARAMS = [
+    ";expires=60", ";expires", ";Expires=7", ";expires=x", ";q=0.5", ";q=2", ";q", ';+sip.instance="<urn:uuid:1>"',
+    ";reg-id=1", ";reg-id=x", ';methods="A, B"', ";methods=A", ';x="a;b"', ';x="a\\"b"', ";x=[::1]", ",<sip:c@d>", ", ",
+    "*",
+]  # fmt: skip
+
+
+@given(joined(_CONTACT_PARAMS).map("<sip:bob@192.0.2.1:5060>".__add__) | joined(_PIECES + _CONTACT_PARAMS))
+def test_the_shape_of_a_contact_agrees_with_the_general_parser(text: str) -> None:
+    def general(text: str) -> object:
+        # Of two lines neither is tried as a shape, and an empty one holds nothing.
+        return parse_contacts([text, ""])
+
+    assert outcome(lambda text: parse_contacts([text]), text) == outcome(general, text)
+
+
 @pytest.mark.parametrize(
     "text",
-    ['"Alice" <sip:alice@example.com>;tag=88sja8x', "<sip:bob@192.0.2.1:5060;transport=tcp>", "Bob <sip:%62@h>;tag=1"],
+    [
+        "<sip:bob@192.0.2.1:5060>",
+        '"Bob" <sip:bob@192.0.2.1:45060;transport=tcp;ob>;expires=3600;q=0.7',
+        '<sip:bob@a-b.example.com>;+sip.instance="<urn:uuid:0-1-8-A>";reg-id=1;methods="A, B";audio',
+    ],
+)
+def test_what_real_traffic_has_is_a_contact_of_the_shape(text: str) -> None:
+    assert module._CONTACT_SHAPE.fullmatch(text)  # pyright: ignore[reportPrivateUsage]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"Alice" <sip:alice@example.com>;tag=88sja8x',
+        "<sip:bob@192.0.2.1:5060;transport=tcp>",
+        "Bob <sip:+1-2.3*_b@a-b.3c.x:65000>;tag=1",
+        "<sips:10.0.0.255:5061>",
+    ],
 )
 def test_what_real_traffic_has_is_a_name_addr_of_the_shape(text: str) -> None:
     assert module._NAME_ADDR_SHAPE.fullmatch(text)  # pyright: ignore[reportPrivateUsage]

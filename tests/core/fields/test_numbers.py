@@ -23,7 +23,9 @@ from msilo_core.fields import (
     parse_mime_version,
     parse_retry_after,
 )
+from msilo_core.fields import numbers as module
 from tests.core.fields.strategies import params, texts, tokens
+from tests.core.shapes import joined, outcome
 
 
 @pytest.mark.parametrize(
@@ -47,6 +49,14 @@ def test_cseq(text: str, cseq: CSeq) -> None:
 def test_what_is_no_cseq(text: str) -> None:
     with pytest.raises(ParseError):
         parse_cseq(text)
+
+
+_PIECES = ["1", "0", "2147483647", "2147483648", " ", "  ", "\t", "MESSAGE", "ACK", "M", "٣", "²", "-", "é", "\0"]
+
+
+@given(joined(_PIECES) | st.builds("{} {}".format, st.integers(0, 2**32), st.sampled_from(["MESSAGE", "X", " ", ""])))
+def test_the_shape_of_a_cseq_agrees_with_the_general_parser(text: str) -> None:
+    assert outcome(parse_cseq, text) == outcome(module._parse_cseq, text)  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.mark.parametrize(("text", "number"), [("0", 0), ("70", 70), ("0068", 68), ("255", 255), (" 7\t", 7)])

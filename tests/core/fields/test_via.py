@@ -172,6 +172,7 @@ def test_the_shape_of_a_via_agrees_with_the_general_parser(text: str) -> None:
         "SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bK776asdhds;rport",
         "SIP/2.0/TCP pc33.example.com;rport=5060;received=192.0.2.1;branch=z9hG4bK-1.2_3",
         "SIP/2.0/TLS h:65535;branch=b;alias",
+        "SIP/2.0/UDP a-b.3c.example:5060;branch=b;keep",
     ],
 )
 def test_what_real_traffic_has_is_a_via_of_the_shape(text: str) -> None:
