@@ -13,6 +13,7 @@ from msilo_core.message import Request, Response, tokenise
 __all__ = ["KEEPALIVE", "Keepalive", "Malformed", "StreamFramer", "frame_datagram"]
 
 _LIMITS: Final = Limits()
+_CRLF: Final = b"\r\n"
 
 
 class Keepalive(Enum):
@@ -94,8 +95,11 @@ class StreamFramer:
             return None
         message = self._message
         if message is None:
-            if self._skip_crlf():
+            # Once so much of a head was looked at, no CRLF stands before it any more.
+            if self._searched < len(_CRLF) and self._skip_crlf():
                 return KEEPALIVE
+            if len(self._buffer) < len(HEAD_END):
+                return None
             try:
                 raw_head = self._take_head()
             except HeadTooLong as error:
@@ -132,8 +136,8 @@ class StreamFramer:
     def _skip_crlf(self) -> bool:
         """Drop CRLFs before a start-line; say whether a second one in a row made a ping."""
         buffer = self._buffer
-        while buffer.startswith(b"\r\n"):
-            del buffer[:2]
+        while buffer.startswith(_CRLF):
+            del buffer[: len(_CRLF)]
             self._crlf = not self._crlf
             if not self._crlf:
                 return True
