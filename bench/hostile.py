@@ -42,9 +42,8 @@ class Recipe(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         before = "a request's begin + " if self.before else ""
-        mirrored = f" + {self.mirror!r} * n" if self.mirror else ""
-        end = self.end if len(self.end) <= _END_SHOWN else f"{self.end[:_END_SHOWN]}…"
-        return f"{before}{self.start!r} + {self.piece!r} * n{mirrored} + {end!r}"
+        mirrored = f" + {_short(self.mirror)} * n" if self.mirror else ""
+        return f"{before}{_short(self.start)} + {_short(self.piece)} * n{mirrored} + {_short(self.end)}"
 
 
 def of_text(accepts: Callable[[str], bool]) -> Iterator[Recipe]:
@@ -81,6 +80,8 @@ def of_octets() -> Iterator[Recipe]:
             yield Recipe("X", piece, "", f": x{end}", _BEGIN)
         yield Recipe("Content-Length: 60000\r\n\r\n", piece, "", "", _BEGIN)
         yield Recipe("Content-Length: 1\r\n\r\n", piece, "", "", _BEGIN)
+    for body in ("", "x"):
+        yield Recipe("", f"{_BEGIN}\r\n{body}")
     for name, values in _HEADERS.items():
         others = "".join(f"{line}\r\n" for line in _BEGIN.split("\r\n")[:-1] if not line.startswith(f"{name}:"))
         for value in values:
@@ -139,7 +140,7 @@ _SAMPLES: Final = (
 )
 """Values of headers, at least one that each parser takes."""
 
-_END_SHOWN: Final = 30
+_CHARS_SHOWN: Final = 80
 _TOKEN: Final = re.compile(r"[A-Za-z]+|[0-9]+|.")
 _PART: Final = re.compile(r"[;,&?. ]+[^;,&?. ]+")
 _STARTS_MAX: Final = 150
@@ -191,6 +192,10 @@ _HEADERS: Final[dict[str, tuple[str, ...]]] = {
     "Retry-After": ("120 (a);duration=60",),
     "X-Unknown": ("x",),
 }
+
+
+def _short(text: str) -> str:
+    return repr(text) if len(text) <= _CHARS_SHOWN else f"{text[:_CHARS_SHOWN]!r}…"
 
 
 def _prefixes(sample: str) -> Iterator[str]:

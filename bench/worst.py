@@ -6,7 +6,7 @@ import heapq
 import platform
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import click
@@ -24,7 +24,7 @@ LIMIT_MS: Final = 50.0
 
 SIZE: Final = 65_536
 
-# Every recipe is tried at the two small sizes; those that took longest, and those that grew most, at the large ones.
+# Every recipe is tried at the two small sizes, the promising ones at the large ones.
 # A head of 64 kB is refused early, so what is within the limits of a line and of a head is tried too.
 _SMALL: Final = (1_024, 4_096)
 _LARGE: Final = {"text": (SIZE,), "octets": (8_000, 32_000, SIZE)}
@@ -71,18 +71,10 @@ def report(only: str) -> None:
 
 def worst_of(parser: Parser, small: tuple[int, int] = _SMALL, large: tuple[int, ...] | None = None) -> Worst:
     """Return the slowest input of a parser."""
-    recipes = hostile.of_text(lambda text: accepts(parser, text)) if parser.takes == "text" else hostile.of_octets()
-    tried: list[tuple[float, float, Recipe]] = []
     gc.collect()
     gc.freeze()
-    for recipe in recipes:
-        ms = _time_ms(parser, recipe, small[1])
-        if ms > _NOTHING_MS:
-            tried.append((ms, ms / max(_time_ms(parser, recipe, small[0]), _NOTHING_MS), recipe))
-        elif len(tried) < _CHOSEN:
-            tried.append((ms, 0, recipe))
-    chosen = [recipe for _, _, recipe in heapq.nlargest(_CHOSEN, tried, key=lambda each: each[0])]
-    chosen += [recipe for _, _, recipe in heapq.nlargest(_CHOSEN, tried, key=lambda each: each[1])]
+    recipes = hostile.of_text(lambda text: accepts(parser, text)) if parser.takes == "text" else hostile.of_octets()
+    chosen = _promising(parser, recipes, small)
     sizes = _LARGE[parser.takes] if large is None else large
     worst = max(_timed(parser, chosen, sizes), key=lambda each: each.ms)
     gc.unfreeze()
@@ -98,13 +90,37 @@ def accepts(parser: Parser, text: str) -> bool:
         return False
 
 
+def _promising(parser: Parser, recipes: Iterable[Recipe], sizes: tuple[int, int]) -> list[Recipe]:
+    """Return the recipes that take longest at a small size, those whose time grew most, and of each piece the slowest.
+
+    The last, since a recipe that soon runs into a limit may be the slower one while it is short.
+    """
+    slow = [(_time_ms(parser, recipe, sizes[1]), recipe) for recipe in recipes]
+    growing = [
+        (ms / max(_time_ms(parser, recipe, sizes[0]), _NOTHING_MS), recipe) for ms, recipe in slow if ms > _NOTHING_MS
+    ]
+    pieces: dict[str, tuple[float, Recipe]] = {}
+    for ms, recipe in slow:
+        pieces[recipe.piece] = max(pieces.get(recipe.piece, (ms, recipe)), (ms, recipe), key=_first)
+    chosen = [*heapq.nlargest(_CHOSEN, slow, key=_first), *heapq.nlargest(_CHOSEN, growing, key=_first)]
+    return [recipe for _, recipe in chosen + list(pieces.values())]
+
+
+def _first(pair: tuple[float, Recipe]) -> float:
+    return pair[0]
+
+
 def _timed(parser: Parser, recipes: list[Recipe], sizes: tuple[int, ...]) -> Iterator[Worst]:
     for recipe in recipes:
         for size in sizes:
             ms = _time_ms(parser, recipe, size)
             if ms > _AGAIN_MS:
-                ms = min(_time_ms(parser, recipe, size) for _ in range(_TRIES))
+                ms = _least_ms(parser, recipe, size)
             yield Worst(parser.name, str(recipe), size, round(ms, 3))
+
+
+def _least_ms(parser: Parser, recipe: Recipe, size: int) -> float:
+    return min(_time_ms(parser, recipe, size) for _ in range(_TRIES))
 
 
 def _time_ms(parser: Parser, recipe: Recipe, size: int) -> float:
