@@ -30,13 +30,13 @@ __all__ = [
     "SHAPE_PORT",
     "SHAPE_URI_PARAMETERS",
     "SHAPE_USER",
-    "SMALL_NUMBERS",
     "SWS",
     "TOKEN",
     "UNRESERVED",
     "URI_HEADERS",
     "URI_PARAMETERS",
     "USER",
+    "USUAL_NUMBERS",
     "WORD",
     "bounded_int",
     "is_token",
@@ -134,8 +134,10 @@ _SHAPE_IPV4 = rf"{_SHAPE_OCTET}\.{_SHAPE_OCTET}\.{_SHAPE_OCTET}\.{_SHAPE_OCTET}"
 _SHAPE_LABEL = r"[A-Za-z0-9]++(?:-[A-Za-z0-9]++)*+"
 SHAPE_HOST: Final = rf"(?:{_SHAPE_IPV4}|(?:{_SHAPE_LABEL}\.)*+(?=[A-Za-z]){_SHAPE_LABEL})"
 
-SMALL_NUMBERS: Final = {str(number): number for number in range(256)}
-"""Numbers by how nearly everybody writes them: one look-up instead of a look at each digit."""
+USUAL_NUMBERS: Final[dict[str, int]] = {
+    str(number): number for number in (*range(256), 300, 600, 900, 1800, 3600, 7200, 86400)
+}
+"""Hops, lengths and lifetimes by how nearly everybody writes them: one look-up instead of a look at each digit."""
 
 METHODS: Final = frozenset(
     {
@@ -166,6 +168,9 @@ def bounded_int(text: str, digits_max: int) -> int | None:
     Raises:
         ParseError: `text` is something else.
     """
+    number = USUAL_NUMBERS.get(text)
+    if number is not None and len(text) <= digits_max:
+        return number
     if not (text.isascii() and text.isdigit()):
         raise ParseError("digits", text)
     if len(text) <= digits_max:

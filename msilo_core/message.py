@@ -114,9 +114,9 @@ class SipMessage(Headers, kw_only=True, eq=False, gc=False):
             parse_content_length(first["content-length"])
         if len(call_id) > limits.call_id_bytes_max:
             raise ValueTooLong(len(call_id), limits.call_id_bytes_max)
-        # Neither is longer than its line.
-        shortest = min(limits.tag_bytes_max, limits.uri_bytes_max)
-        if len(first["from"]) > shortest or len(first["to"]) > shortest:
+        # None of their tags and URIs is longer than both lines.
+        longest = len(first["from"]) + len(first["to"])
+        if longest > limits.tag_bytes_max or longest > limits.uri_bytes_max:
             _check_addresses(limits, sender, recipient)
 
 

@@ -9,7 +9,7 @@ import msgspec
 from msilo_core.errors import ParseError
 from msilo_core.fields.parameters import WithParams, checked_params
 from msilo_core.fields.products import Comment, read_comment
-from msilo_core.grammar import DIGITS, LWS, METHODS, SMALL_NUMBERS, SWS, TOKEN, bounded_int
+from msilo_core.grammar import DIGITS, LWS, METHODS, SWS, TOKEN, USUAL_NUMBERS, bounded_int
 
 __all__ = [
     "DELTA_SECONDS_MAX",
@@ -82,7 +82,7 @@ def parse_cseq(text: str) -> CSeq:
 
 def parse_max_forwards(text: str) -> int:
     """Parse a Max-Forwards, 0 to 255 (RFC 3261 section 20.22)."""
-    hops = SMALL_NUMBERS.get(text)
+    hops = USUAL_NUMBERS.get(text)
     if hops is None:
         hops = bounded_int(text.strip(" \t"), _MAX_FORWARDS_DIGITS)
     if hops is None or hops > _MAX_FORWARDS_MAX:
@@ -103,7 +103,7 @@ def parse_max_breadth(text: str) -> int:
 
 def parse_content_length(text: str) -> int:
     """Parse a Content-Length in octets, below 10**10."""
-    length = SMALL_NUMBERS.get(text)
+    length = USUAL_NUMBERS.get(text)
     if length is None:
         length = bounded_int(text.strip(" \t"), _DIGITS_MAX)
     if length is None:

@@ -15,10 +15,10 @@ from msilo_core.grammar import (
     SHAPE_PORT,
     SHAPE_URI_PARAMETERS,
     SHAPE_USER,
-    SMALL_NUMBERS,
     TOKEN,
     URI_PARAMETERS,
     USER,
+    USUAL_NUMBERS,
     WORD,
     bounded_int,
     is_token,
@@ -180,6 +180,9 @@ def test_the_shape_of_an_address_takes_each_octet_and_nothing_above() -> None:
         assert taken == list(range(256))
 
 
-def test_small_numbers_and_methods_are_what_they_are_taken_for() -> None:
-    assert all(bounded_int(text, 3) == number for text, number in SMALL_NUMBERS.items())
+def test_usual_numbers_and_methods_are_what_they_are_taken_for() -> None:
+    for text, number in USUAL_NUMBERS.items():
+        # With a zero in front it is not one of them.
+        assert bounded_int(text, 5) == bounded_int(f"0{text}", 5) == number
+        assert bounded_int(text, len(text) - 1) is None or number == 0
     assert all(is_token(method) for method in METHODS)
