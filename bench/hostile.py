@@ -115,7 +115,8 @@ _SAMPLES: Final = (
     _CONTACT,
     "sip:bob%41;x=y:pw@a-b.example.com:5060;transport=tcp;lr?h=v&i=j",
     "bob@example.com",
-    "tel:+1-201;x=y",
+    "tel:+1-201;ext=1;isub=a%41;x=y",
+    "tel:12(3)#;phone-context=a-b.example.com;x=%41",
     "[2001:db8::1]",
     "1 MESSAGE",
     "word.1@word.example.com",
@@ -137,6 +138,9 @@ _SAMPLES: Final = (
     '<http://h/x>;purpose=icon, <sip:a@b>;x="y"',
     '307 isi.edu "Session \\"x\\""',
     "f81d4fae-7dec-11d0@bar.com;to-tag=1;from-tag=2",
+    ';+x="#<=5,#1:2,!TRUE,<s>";audio;methods="A,!B"',
+    '*;audio;+x="TRUE";explicit;require',
+    "proxy, fork, no-cancel",
 )
 """Values of headers, at least one that each parser takes."""
 
@@ -190,6 +194,14 @@ _HEADERS: Final[dict[str, tuple[str, ...]]] = {
     "Require": ("path",),
     "Authorization": (_CREDENTIALS,),
     "Retry-After": ("120 (a);duration=60",),
+    "WWW-Authenticate": (_CHALLENGE,),
+    "User-Agent": ("a/1 (b (c)) d",),
+    "Accept": ("text/plain;q=0.5, */*",),
+    "Accept-Contact": ('*;audio;+x="#1:2"',),
+    "P-Asserted-Identity": (_ADDRESS, "<tel:1>"),
+    "Call-Info": ("<http://h/x>;purpose=icon",),
+    "Warning": ('307 isi.edu "x"',),
+    "Date": ("Sat, 13 Nov 2010 23:29:00 GMT",),
     "X-Unknown": ("x",),
 }
 

@@ -13,13 +13,15 @@ from typing import Any, Final, Literal, cast
 
 import msgspec
 
-from msilo_core import fields, framing, head, headers, message, uri
+import msilo_core
+from msilo_core import fields, framing, head, headers, message, tel, uri
 from msilo_core.framing import StreamFramer
 from msilo_core.limits import Limits
 
 __all__ = ["Parser", "accessors_of", "discover", "parser_of"]
 
-MODULES: Final = (fields, uri, head, headers, message, framing)
+MODULES: Final = (fields, uri, tel, head, headers, message, framing)
+"""Where each public function must read what a peer wrote, or be known not to."""
 
 Takes = Literal["text", "octets"]
 
@@ -46,8 +48,11 @@ def discover() -> list[Parser]:
     Raises:
         LookupError: there is one that nobody has said how to call.
     """
-    functions = {name: value for module in MODULES for name, value in _public(module) if inspect.isfunction(value)}
-    classes = {value for module in MODULES for _, value in _public(module) if _is_struct(value)}
+    public = [each for module in MODULES for each in _public(module)]
+    # Whatever module a parser is in, the package exports it.
+    public += [(name, value) for name, value in vars(msilo_core).items() if name.startswith(_PREFIXES)]
+    functions = {name: value for name, value in public if inspect.isfunction(value)}
+    classes = {value for _, value in public if _is_struct(value)}
     parsers = [parser for function in functions.values() if (parser := parser_of(function)) is not None]
     made: set[type] = set()
     names: set[str] = set()
@@ -98,6 +103,8 @@ def accessors_of(value_type: type, maker: Parser) -> list[Parser]:
     return [Parser(name=name, takes=maker.takes, make=make, work=work) for name, work in _attributes(value_type)]
 
 
+_PREFIXES: Final = ("parse_", "split_", "check_", "tokenise")
+
 _UNLIMITED: Final = Limits(uri_bytes_max=2**31, line_bytes_max=2**31, head_bytes_max=2**31)
 
 _NO_PARSERS: Final = {
@@ -125,6 +132,7 @@ _CALLS: Final[dict[str, tuple[Takes, Callable[[Any], object]]]] = {
 _METHOD_CALLS: Final[dict[str, Callable[[Any], object]]] = {
     "Via.completed": lambda via: via.completed(";received=192.0.2.1;rport=5060"),
     "SipUri.equivalent": lambda value: value.equivalent(msgspec.structs.replace(value, params=f"{value.params};x")),
+    "TelUri.equivalent": lambda value: value.equivalent(msgspec.structs.replace(value, params=f"{value.params};x")),
     "Headers.require_single": lambda value: value.require_single(*value.head.keys),
     "SipMessage.check_size": lambda value: value.check_size(len(value.body)),
 }

@@ -6,7 +6,7 @@ import heapq
 import platform
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, Final
 
 import click
@@ -31,8 +31,9 @@ _LARGE: Final = {"text": (SIZE,), "octets": (8_000, 32_000, SIZE)}
 _CHOSEN: Final = 40
 # Refused at once.
 _NOTHING_MS: Final = 0.005
-# One that is near the limit is timed again: something else may have been in the way.
-_AGAIN_MS: Final = 10.0
+# What takes so long at the smallest size is slow, and need not be tried at the next.
+_SLOW_MS: Final = 0.2
+# Something else may have been in the way.
 _TRIES: Final = 4
 
 
@@ -75,8 +76,7 @@ def worst_of(parser: Parser, small: tuple[int, int] = _SMALL, large: tuple[int, 
     gc.freeze()
     recipes = hostile.of_text(lambda text: accepts(parser, text)) if parser.takes == "text" else hostile.of_octets()
     chosen = _promising(parser, recipes, small)
-    sizes = _LARGE[parser.takes] if large is None else large
-    worst = max(_timed(parser, chosen, sizes), key=lambda each: each.ms)
+    worst = _slowest(parser, chosen, _LARGE[parser.takes] if large is None else large)
     gc.unfreeze()
     return worst
 
@@ -85,9 +85,11 @@ def accepts(parser: Parser, text: str) -> bool:
     """Say whether a parser of a value takes a text."""
     try:
         made = parser.make(text)
-        return made is not None and parser.work(made) is not False
+        if made is not None:
+            parser.work(made)
     except PeerError:
         return False
+    return made is not None
 
 
 def _promising(parser: Parser, recipes: Iterable[Recipe], sizes: tuple[int, int]) -> list[Recipe]:
@@ -95,10 +97,15 @@ def _promising(parser: Parser, recipes: Iterable[Recipe], sizes: tuple[int, int]
 
     The last, since a recipe that soon runs into a limit may be the slower one while it is short.
     """
-    slow = [(_time_ms(parser, recipe, sizes[1]), recipe) for recipe in recipes]
-    growing = [
-        (ms / max(_time_ms(parser, recipe, sizes[0]), _NOTHING_MS), recipe) for ms, recipe in slow if ms > _NOTHING_MS
-    ]
+    slow: list[tuple[float, Recipe]] = []
+    growing: list[tuple[float, Recipe]] = []
+    for recipe in recipes:
+        less_ms = _time_ms(parser, recipe, sizes[0])
+        growth = sizes[1] / sizes[0]
+        if less_ms < _SLOW_MS:
+            growth = _time_ms(parser, recipe, sizes[1]) / max(less_ms, _NOTHING_MS)
+        slow.append((max(less_ms, _NOTHING_MS) * growth, recipe))
+        growing.append((growth, recipe))
     pieces: dict[str, tuple[float, Recipe]] = {}
     for ms, recipe in slow:
         pieces[recipe.piece] = max(pieces.get(recipe.piece, (ms, recipe)), (ms, recipe), key=_first)
@@ -110,17 +117,18 @@ def _first(pair: tuple[float, Recipe]) -> float:
     return pair[0]
 
 
-def _timed(parser: Parser, recipes: list[Recipe], sizes: tuple[int, ...]) -> Iterator[Worst]:
-    for recipe in recipes:
-        for size in sizes:
-            ms = _time_ms(parser, recipe, size)
-            if ms > _AGAIN_MS:
-                ms = _least_ms(parser, recipe, size)
-            yield Worst(parser.name, str(recipe), size, round(ms, 3))
-
-
-def _least_ms(parser: Parser, recipe: Recipe, size: int) -> float:
-    return min(_time_ms(parser, recipe, size) for _ in range(_TRIES))
+def _slowest(parser: Parser, recipes: list[Recipe], sizes: tuple[int, ...]) -> Worst:
+    """Return the slowest, by the least of several times: the slowest of once is timed again until it has stayed so."""
+    turns = [(recipe, size) for recipe in dict.fromkeys(recipes) for size in sizes]
+    queue = [(-_time_ms(parser, *turn), number, False) for number, turn in enumerate(turns)]
+    heapq.heapify(queue)
+    while True:
+        negative_ms, number, is_settled = heapq.heappop(queue)
+        recipe, size = turns[number]
+        if is_settled:
+            return Worst(parser.name, str(recipe), size, round(-negative_ms, 3))
+        ms = min(-negative_ms, *(_time_ms(parser, recipe, size) for _ in range(_TRIES)))
+        heapq.heappush(queue, (-ms, number, True))
 
 
 def _time_ms(parser: Parser, recipe: Recipe, size: int) -> float:
