@@ -4,14 +4,13 @@ Each workload of bench/instructions_driver.py runs under callgrind for 200 messa
 is the cost of one, without the start of the interpreter. Hashes are fixed, and everything is compiled before.
 
 How steady it is: three runs gave the same counts to the last instruction, with the other core idle or busy. Another
-environment or folder moved them by up to 0.7 % (addresses decide what collides in the interpreter's caches). What moves
-them for good is another build of the interpreter, of msgspec or of the C library, whose copying and searching depend on
-the processor too. So a budget is not a count: it is a multiple of the count of a
-reference, fixed Python code of the same kind (splitting, patterns, dicts, text) that runs beside the workloads in the
-same interpreter, and nearly all that such a change moves it moves in both. A budget for each interpreter would be
-sharper, but a gate with no budget for the one it meets is open, and CI would find out on the day that its Python is
-updated. Where a new interpreter shifts a ratio all the same, `--record` is the remedy, and the diff of the budget file
-shows it.
+environment, folder or tree moved one by up to 1.3 % (addresses decide what collides in the interpreter's caches). What
+moves them for good is another build of the interpreter, of msgspec or of the C library, whose copying and searching
+depend on the processor too. So a budget is not a count: it is a multiple of the count of a reference, fixed Python code
+of the same kind (splitting, patterns, dicts, text) that runs beside the workloads in the same interpreter, and nearly
+all that such a change moves it moves in both. A budget for each interpreter would be sharper, but a gate with no budget
+for the one it meets is open, and CI would find out on the day that its Python is updated. Where a new interpreter
+shifts a ratio all the same, `--record` is the remedy, and the diff of the budget file shows it.
 """
 
 import os
