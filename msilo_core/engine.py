@@ -7,7 +7,6 @@ a :class:`Dropped`.
 
 import random
 from functools import partial
-from typing import assert_never
 
 from msilo_core.actions import (
     Action,
@@ -238,17 +237,14 @@ class Engine(Element):
     ) -> list[Action]:
         if not isinstance(completion, UserFound):
             return self._storage_failed(request, transaction, flow, completion, now)
-        match self._guard.admit(claim, request, completion.user, now):
-            case Verdict.DENIED:
-                return self._denied(request, transaction, flow, claim, now)
-            case Verdict.STALE:
-                return self._challenge(request, transaction, flow, claim, now, stale=True)
-            case Verdict.ADMITTED:
-                if claim.user != claim.owner:
-                    return self._respond(transaction, request, flow, 403, now, "Not Your Address")
-                return self._route_request(request, transaction, flow, claim.user, now)
-            case verdict:
-                assert_never(verdict)
+        verdict = self._guard.admit(claim, request, completion.user, now)
+        if verdict is Verdict.DENIED:
+            return self._denied(request, transaction, flow, claim, now)
+        if verdict is Verdict.STALE:
+            return self._challenge(request, transaction, flow, claim, now, stale=True)
+        if claim.user != claim.owner:
+            return self._respond(transaction, request, flow, 403, now, "Not Your Address")
+        return self._route_request(request, transaction, flow, claim.user, now)
 
     def _denied(
         self, request: Request, transaction: ServerTransaction, flow: Flow, claim: Claim, now: Moment

@@ -89,9 +89,9 @@ def _flow_to(next_hop: SipUri, binding: Binding, is_ours: Callable[[Binding], bo
     if next_hop.scheme == "sips":
         # "... secure transport (TLS) is used" (section 26.2.2), which we do not have: not in clear text instead.
         return None
-    host = _literal(next_hop)
     transport = TRANSPORTS.get(next_hop.transport or came_by.transport)
-    if transport is not None and host == came_by.remote[0]:
+    host = came_by.remote[0]
+    if transport is not None and _literal(next_hop) == host:
         return Flow(transport, came_by.local, (host, next_hop.port or 5060))
     return None if came_by.is_stream else came_by
 
