@@ -83,7 +83,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             of the sender (32 s), so that the 202 still finds its transaction (RFC 4321 section 1.1).
         fork_ms: how long contacts of a higher q have a message to themselves before those of the next q are tried too;
             a phone that refuses does not keep them waiting. Two retransmissions, and a third of `relay_ms`.
-        lease_ms: how long a node may hold messages that it delivers, more than one transaction (64*T1 = 32 s); it is
+        lease_ms: how long a node may hold messages that it delivers, more than one transaction (64*T1 = 32 s); longer
+            by `fork_ms` for each further q among the contacts, which are tried one after the other. It is
             renewed as long as the delivery goes on. What a node held that died waits for so long.
         t1_ms: RFC 3261 section 17.1.1.1, estimate of the round trip.
         t2_ms: most time between retransmissions of a non-INVITE request.

@@ -2,7 +2,8 @@
 
 Targets of equal q are tried at the same time, groups of them from the highest q to the lowest. The next group begins
 when all before it have failed, or when its user says that the head start is over (:meth:`Fork.widen`): a phone that is
-switched off gives no answer. A 6xx ends that: "it MUST NOT create any new branches in this context".
+switched off gives no answer. By then a phone may have left or moved, so that the user is asked for each target again.
+A 6xx ends that: "it MUST NOT create any new branches in this context".
 
 RFC 5393 section 5 bounds how many branches there may be at the same time, here and at whoever forks the request after
 us: each branch gets its share of the request's Max-Breadth, and what the share does not suffice for waits its turn.
@@ -22,7 +23,7 @@ from msilo_core.transactions import TIMED_OUT, TRANSPORT_FAILED, ClientTransacti
 from msilo_core.transport import via_value
 from msilo_core.uri import Aor
 
-__all__ = ["DATAGRAM_BYTES_MAX", "MAX_BREADTH", "Fork", "ForkUser", "Serialiser", "best_first"]
+__all__ = ["DATAGRAM_BYTES_MAX", "MAX_BREADTH", "Fork", "ForkUser", "Renew", "Serialiser", "best_first"]
 
 S = TypeVar("S")
 
@@ -34,6 +35,9 @@ MAX_BREADTH: Final = 60
 
 Serialiser: TypeAlias = Callable[[Target, str, int], bytes]
 """Makes the request for a target, of the value of our Via and of the branch's share of Max-Breadth."""
+
+Renew: TypeAlias = Callable[[Target, Moment], Target | None]
+"""Says how a target is reached by now, or None where it is not to be tried any more."""
 
 # Section 16.7 step 6: of the 4xx, those first "that provide information affecting resubmission of this request".
 _TELLING: Final = frozenset({401, 407, 415, 420, 484})
@@ -78,6 +82,7 @@ class Fork(Generic[S]):
         subject: what is sent; for the user.
         contacts: URIs of the targets.
         answered_by: the flow that the deciding response came by; None before, and for a status made here.
+        statuses: failures so far, one for each target that failed.
         row: the row that the message was stored in after the fork was decided, by owner and number, or None; for the
             user.
         taken: a target took it; for the user.
@@ -85,7 +90,7 @@ class Fork(Generic[S]):
 
     __slots__ = (
         "_best", "_challenges", "_clients", "_decided", "_entropy", "_groups", "_limit", "_mark", "_pending", "_rank",
-        "_serialise", "_share", "_user", "answered_by", "contacts", "row", "subject", "taken",
+        "_renew", "_serialise", "_share", "_user", "answered_by", "contacts", "row", "statuses", "subject", "taken",
     )  # fmt: skip
 
     def __init__(
@@ -94,6 +99,7 @@ class Fork(Generic[S]):
         subject: S,
         targets: Sequence[Target],
         serialise: Serialiser,
+        renew: Renew,
         clients: ClientTransactions,
         entropy: Entropy,
         *,
@@ -108,6 +114,7 @@ class Fork(Generic[S]):
             subject: for the user.
             targets: at least one, by descending q.
             serialise: makes the octets for a target.
+            renew: is asked for each target of a later group when that begins.
             clients: where the transactions live.
             entropy: for branches.
             rank: which failure counts.
@@ -117,10 +124,12 @@ class Fork(Generic[S]):
         self.subject = subject
         self.contacts = frozenset(target.contact for target in targets)
         self.answered_by: Flow | None = None
+        self.statuses: list[int] = []
         self.row: tuple[Aor, int] | None = None
         self.taken = False
         self._user = user
         self._serialise = serialise
+        self._renew = renew
         self._clients = clients
         self._entropy = entropy
         self._rank = rank
@@ -139,15 +148,20 @@ class Fork(Generic[S]):
         """Whether there are targets that :meth:`widen` would try."""
         return bool(self._groups) and not self._decided
 
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether a target has not given its final answer, or was not tried."""
+        return bool(self._pending or self._groups)
+
     def begin(self, now: Moment) -> list[Action]:
         """Send to the targets of the highest q."""
-        return self._begin_group(now)
+        return self._try(self._groups.pop(), now)
 
     def widen(self, now: Moment) -> list[Action]:
         """Let the next targets not wait for those before them any more, where Max-Breadth allows that."""
         if not self.has_more or len(self._pending) + len(self._groups[-1]) > self._limit:
             return []
-        return self._begin_group(now)
+        return self._try_next(now)
 
     def answered(
         self, transaction: ClientTransaction, status: int, response: Response | None, now: Moment
@@ -155,7 +169,10 @@ class Fork(Generic[S]):
         """A branch was answered (:class:`msilo_core.transactions.ClientUser`)."""
         if status < 200:
             return []
-        return self._end(self._pending.pop(transaction.branch), transaction.flow, status, response, now)
+        contact = self._pending.pop(transaction.branch)
+        if status >= 300:
+            self._weigh(transaction.flow, status, response)
+        return self._end(contact, transaction.flow, status, response, now)
 
     def challenges_beside(self, response: Response) -> list[str]:
         """Return the line of each challenge that came with another 401 or 407 (RFC 3261 section 16.7 step 7)."""
@@ -176,10 +193,24 @@ class Fork(Generic[S]):
         """Let the user not be told of a decision any more, only of branches that end."""
         self._decided = True
 
-    def _begin_group(self, now: Moment) -> list[Action]:
+    def _try_next(self, now: Moment) -> list[Action]:
+        targets = [self._renew(target, now) for target in self._groups.pop()]
+        return self._try([target for target in targets if target is not None], now)
+
+    def _go_on(self, now: Moment) -> list[Action]:
+        """No answer is awaited: try the next group that somebody is left of, or decide."""
+        actions: list[Action] = []
+        while self.has_more and not self._pending:
+            actions += self._try_next(now)
+        if not self._pending:
+            assert self._best is not None, "those of the first group have failed"
+            actions += self._decide(*self._best, now)
+        return actions
+
+    def _try(self, targets: list[Target], now: Moment) -> list[Action]:
         sends: list[tuple[str, Target, bytes]] = []
         ended: list[tuple[Target, int]] = []
-        for target in self._groups.pop():
+        for target in targets:
             branch = self._entropy.branch() + self._mark
             data = self._serialise(target, via_value(target.flow, branch), self._share)
             self._user.branch_began(self, target.contact)
@@ -204,21 +235,19 @@ class Fork(Generic[S]):
         actions: list[Action] = []
         if status < 300:
             actions += self._decide(status, response, flow, now)
-        else:
-            best = self._weigh(flow, status, response)
-            if status >= 600:
-                self._groups.clear()
-            if not self._pending:
-                actions += self._begin_group(now) if self.has_more else self._decide(*best, now)
+        elif not self._pending:
+            actions += self._go_on(now)
         actions += self._user.branch_ended(self, contact, status, now)
         return actions
 
-    def _weigh(self, flow: Flow, status: int, response: Response | None) -> tuple[int, Response | None, Flow]:
+    def _weigh(self, flow: Flow, status: int, response: Response | None) -> None:
+        self.statuses.append(status)
+        if status >= 600:
+            self._groups.clear()
         if status in (401, 407) and response is not None:
             self._challenges.append(response)
         if self._best is None or self._rank(status) < self._rank(self._best[0]):
             self._best = (status, response, flow)
-        return self._best
 
     def _decide(self, status: int, response: Response | None, flow: Flow | None, now: Moment) -> list[Action]:
         if self._decided:

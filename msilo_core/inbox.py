@@ -22,6 +22,7 @@ class Inbox:
         has_stored: whether the store may hold messages that wait.
         registrations: REGISTERs carried out since the inbox was made: a look-up that was asked at a lower count does
             not know of the last.
+        registrations_seen: as many of them were when `fork` began, if `sending`.
         dump_wanted: stored messages are to be delivered.
         has_turn: it is one of the `deliveries_max` owners that are delivered to at the same time.
         leasing: a Dump is under way.
@@ -37,7 +38,7 @@ class Inbox:
 
     __slots__ = (
         "arriving", "bindings", "busy", "dump_wanted", "fork", "has_stored", "has_turn", "lease_until_ms", "leasing",
-        "line", "owner", "page", "registrations", "sending", "settling", "storing", "withdrawn",
+        "line", "owner", "page", "registrations", "registrations_seen", "sending", "settling", "storing", "withdrawn",
     )  # fmt: skip
 
     def __init__(self, owner: Aor) -> None:
@@ -48,6 +49,7 @@ class Inbox:
         self.storing = 0
         self.has_stored = False
         self.registrations = 0
+        self.registrations_seen = 0
         self.dump_wanted = False
         self.has_turn = False
         self.leasing = False

@@ -87,7 +87,8 @@ class Outbound:
         proxy = self._proxy
         request_uri, route = routed(call.request_uri, [proxy.hop, *call.route])
         flow = Flow(proxy.transport, call.flow.local, proxy.address)
-        call.fork = fork = self._relay.fork(self, call, call, [Target(request_uri, request_uri, flow, route)])
+        target = Target(request_uri, request_uri, flow, route)
+        call.fork = fork = self._relay.fork(self, call, call, [target], lambda target, _: target)
         return fork.begin(now)
 
     def branch_began(self, fork: Fork[Call], contact: str) -> None:

@@ -14,7 +14,7 @@ from msilo_core.entropy import Entropy
 from msilo_core.errors import PeerError
 from msilo_core.fields import parse_via, split_list
 from msilo_core.flow import Flow
-from msilo_core.fork import MAX_BREADTH, Fork, ForkUser
+from msilo_core.fork import MAX_BREADTH, Fork, ForkUser, Renew
 from msilo_core.identity import hidden_headers
 from msilo_core.message import Request
 from msilo_core.route import Call
@@ -48,7 +48,7 @@ class Relay:
         # What we called ourselves in Via headers, in lower case.
         self._sent_bys: set[str] = set()
 
-    def fork(self, user: ForkUser[S], subject: S, call: Call, targets: Sequence[Target]) -> Fork[S]:
+    def fork(self, user: ForkUser[S], subject: S, call: Call, targets: Sequence[Target], renew: Renew) -> Fork[S]:
         """Return a fork of a live MESSAGE that has sent nothing yet.
 
         Args:
@@ -56,6 +56,7 @@ class Relay:
             subject: for the user.
             call: the request, which must allow another hop.
             targets: at least one, by descending q.
+            renew: see :class:`~msilo_core.fork.Fork`.
         """
         request = call.request
         self._sent_bys.update(sent_by(target.flow) for target in targets)
@@ -67,6 +68,7 @@ class Relay:
             subject,
             targets,
             partial(self._serialise, call, via_suffix),
+            renew,
             self._clients,
             self._entropy,
             max_breadth=MAX_BREADTH if max_breadth is None else min(max_breadth, MAX_BREADTH),

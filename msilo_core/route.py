@@ -62,7 +62,9 @@ class ServerRoute:
 
     def failure_route(self, call: "Call") -> None:
         """Store what may be delivered later; pass on what the phone refused."""
-        if not (call.is_local and _may_work_later(call.status)):
+        statuses = call.statuses or (call.status,)
+        # A 6xx is about the user, not about one phone (RFC 3261 section 21.6).
+        if not call.is_local or call.status >= 600 or not any(map(_may_work_later, statuses)):
             call.pass_on()
         elif not call.m_store():
             call.reply(call.status, call.reason)
@@ -125,6 +127,8 @@ class Call:
         is_local: whether `owner` is in a domain that is ours.
         user: who proved to have sent it; None for a request from a trusted peer, who is believed.
         bindings: contacts of `owner` that are alive.
+        statuses: in the failure route, the final status of each contact that was tried, 408 for one that gave none;
+            empty where none was.
         status: in the failure route, the best status that came back; after a function returned False, the status that
             says why.
         reason: reason phrase for `status`; empty for the usual one.
@@ -135,8 +139,8 @@ class Call:
     """
 
     __slots__ = (
-        "_actions", "_handler", "_now", "arrived", "bindings", "flow", "fork", "is_behind", "is_decided",
-        "is_local", "owner", "reason", "registrations", "request", "request_uri", "response", "route", "status",
+        "_actions", "_handler", "_now", "arrived", "bindings", "flow", "fork", "is_behind", "is_decided", "is_local",
+        "owner", "reason", "registrations", "request", "request_uri", "response", "route", "status", "statuses",
         "transaction", "user",
     )  # fmt: skip
 
@@ -171,6 +175,7 @@ class Call:
         self.is_behind = False
         # REGISTERs that the owner's inbox had seen when the bindings were looked up.
         self.registrations = 0
+        self.statuses: tuple[int, ...] = ()
         self.status = 0
         self.reason = ""
         self.response: Response | None = None

@@ -41,7 +41,7 @@ from msilo_core.clock import Deadlines, Moment
 from msilo_core.config import Config
 from msilo_core.desk import Desk
 from msilo_core.entropy import Entropy
-from msilo_core.errors import LocalError
+from msilo_core.errors import LocalError, PeerError
 from msilo_core.flow import Flow
 from msilo_core.fork import Fork
 from msilo_core.inbox import Inbox
@@ -53,7 +53,7 @@ from msilo_core.route import Call
 from msilo_core.rows import serialise_row
 from msilo_core.statistics import Statistics
 from msilo_core.targets import Target, capable, target_of
-from msilo_core.transactions import ClientTransactions
+from msilo_core.transactions import TIMED_OUT, ClientTransactions
 from msilo_core.uri import Aor
 
 __all__ = ["Silo"]
@@ -321,6 +321,19 @@ class Silo:
         targets = [target_of(binding, self._is_ours) for binding in alive if binding.contact not in inbox.busy]
         return [target for target in targets if target is not None]
 
+    def _renew(self, inbox: Inbox, expires_s: int | None, target: Target, now: Moment) -> Target | None:
+        """See :class:`~msilo_core.fork.Fork`: the owner's devices change, and the message may run out."""
+        if expires_s is not None and expires_s <= now.unix_s:
+            return None
+        for binding in capable(inbox.bindings, now):
+            if binding.contact == target.contact:
+                return target_of(binding, self._is_ours)
+        return None
+
+    def _sending_ms(self, targets: list[Target]) -> int:
+        """Return how long at most a fork takes: the last contacts are tried when all before had their head start."""
+        return 64 * self._config.t1_ms + self._config.fork_ms * (len({target.q for target in targets}) - 1)
+
     def _is_ours(self, binding: Binding) -> bool:
         # Connections are numbered anew by each server.
         return binding.node == self._config.node and self._is_open(binding.flow)
@@ -368,15 +381,20 @@ class Silo:
     # -- Live messages -------------------------------------------------------------------------------------------------
 
     def _relay_head(self, inbox: Inbox, now: Moment) -> list[Action]:
-        targets = self._idle_targets(inbox, now)
         call = inbox.line[0]
+        expires_s = _expires_s(call)
+        if expires_s is not None and expires_s <= now.unix_s:
+            inbox.line.popleft()
+            return self._fail_call(call, 480, None, now) + self._advance(inbox, now)
+        targets = self._idle_targets(inbox, now)
         deadline_ms = call.arrived.mono_ms + self._config.relay_ms
         if not targets or deadline_ms <= now.mono_ms:
             # The contacts have not answered what they got before, or the last one has left; or its sender has waited
             # so long that it must be told something now.
             return self._fail_line(inbox, 480, now)
         self._deadlines.arm(("relay", inbox.owner), deadline_ms)
-        return self._begin_fork(inbox, self._relay.fork(self, inbox.owner, call, targets), now)
+        renew = partial(self._renew, inbox, expires_s)
+        return self._begin_fork(inbox, self._relay.fork(self, inbox.owner, call, targets, renew), now)
 
     def _relayed(
         self, inbox: Inbox, fork: Fork[Aor], status: int, response: Response | None, now: Moment
@@ -384,6 +402,7 @@ class Silo:
         self._deadlines.disarm(("relay", inbox.owner))
         call = inbox.line.popleft()
         call.fork = fork
+        call.statuses = (*fork.statuses, TIMED_OUT) if self._is_open_question(inbox, fork, now) else (*fork.statuses,)
         if status < 300 and response is not None:
             self._statistics.relayed_messages += 1
             return self._pass_on(call, response, now)
@@ -414,18 +433,23 @@ class Silo:
         if not self._take_turn(inbox):
             return []
         actions = self._pass_over_expired(inbox, now)
-        if inbox.page and now.unix_ms + 64 * self._config.t1_ms > inbox.lease_until_ms:
+        if inbox.page and now.unix_ms + self._sending_ms(targets) > inbox.lease_until_ms:
             # Another node may take what is not settled in time. We lease the page again, and get it with a new end.
             inbox.page.clear()
             inbox.dump_wanted = True
         if inbox.page:
             inbox.sending = True
-            serialise = partial(self._serialise, inbox.page[0])
-            fork = Fork(self, inbox.owner, targets, serialise, self._clients, self._entropy, rank=hopeful_first)
-            actions += self._begin_fork(inbox, fork, now)
+            inbox.registrations_seen = inbox.registrations
+            actions += self._begin_fork(inbox, self._sending_fork(inbox, targets), now)
         elif inbox.dump_wanted and not inbox.settling:
-            actions += self._lease(inbox, now)
+            actions += self._lease(inbox, targets, now)
         return actions
+
+    def _sending_fork(self, inbox: Inbox, targets: list[Target]) -> Fork[Aor]:
+        message = inbox.page[0]
+        serialise = partial(self._serialise, message)
+        renew = partial(self._renew, inbox, message.exp_time_s)
+        return Fork(self, inbox.owner, targets, serialise, renew, self._clients, self._entropy, rank=hopeful_first)
 
     def _serialise(self, message: Message, target: Target, via: str, _max_breadth: int) -> bytes:
         return serialise_row(message, self._config.silo, self._is_trusted, target, via)
@@ -443,10 +467,12 @@ class Silo:
             self._turns_awaited[inbox.owner] = None
         return False
 
-    def _lease(self, inbox: Inbox, now: Moment) -> list[Action]:
+    def _lease(self, inbox: Inbox, targets: list[Target], now: Moment) -> list[Action]:
         inbox.leasing = True
         inbox.dump_wanted = False
-        lease_until_ms = now.unix_ms + self._config.lease_ms
+        # What one transaction leaves of `lease_ms`, a longer fork leaves as well.
+        longer_ms = self._sending_ms(targets) - 64 * self._config.t1_ms
+        lease_until_ms = now.unix_ms + self._config.lease_ms + longer_ms
         token = self._desk.issue_patiently(partial(self._dumped, inbox, lease_until_ms))
         page_max = self._limits.page_messages_max
         return [Dump(token, inbox.owner, page_max, self._config.node, now.unix_ms, lease_until_ms)]
@@ -477,11 +503,8 @@ class Silo:
     def _sent(self, inbox: Inbox, fork: Fork[Aor], status: int, response: Response | None, now: Moment) -> list[Action]:
         message = inbox.page.popleft()
         outcome = outcome_of(status, message.attempts)
-        if outcome is Outcome.REFUSED and status < 600:
-            alive = {binding.contact for binding in capable(inbox.bindings, now)}
-            if not alive <= fork.contacts:
-                # One that owes an answer was not asked, and may think otherwise.
-                outcome = Outcome.FAILED
+        if outcome is Outcome.REFUSED and status < 600 and self._is_open_question(inbox, fork, now):
+            outcome = Outcome.FAILED
         reason = response.reason if response is not None else ""
         actions = self._settle(inbox.owner, message.message_id, outcome, status, reason)
         if outcome is Outcome.DELIVERED:
@@ -491,10 +514,15 @@ class Silo:
         if outcome is Outcome.REFUSED:
             self._statistics.refused_messages += 1
             return actions
-        # It stays the oldest, and what is behind it must not overtake it.
+        # It stays the oldest, and what is behind it must not overtake it. A phone that registered since may take it.
         inbox.has_stored = True
-        inbox.dump_wanted = False
+        inbox.dump_wanted = inbox.registrations != inbox.registrations_seen
         return actions + self._release_rest(inbox)
+
+    def _is_open_question(self, inbox: Inbox, fork: Fork[Aor], now: Moment) -> bool:
+        """Say whether a contact may think otherwise than those that answered: it has not, or was not asked."""
+        alive = {binding.contact for binding in capable(inbox.bindings, now)}
+        return fork.is_unanswered or not alive <= fork.contacts
 
     def _pass_over_expired(self, inbox: Inbox, now: Moment) -> list[Action]:
         actions: list[Action] = []
@@ -545,3 +573,13 @@ class Silo:
         for settle in again.values():
             actions += self._ask_to_settle(settle)
         return actions
+
+
+def _expires_s(call: Call) -> int | None:
+    """Return when a live message runs out, on the scale of ``unix_s``; the second that it came in is not over."""
+    try:
+        lifetime_s = call.request.expires_s
+    except PeerError:
+        # For the phone to understand.
+        return None
+    return None if lifetime_s is None else call.arrived.unix_s + max(lifetime_s, 1)

@@ -1,5 +1,7 @@
 """Things that happen at the same time: completions in unlucky orders, phones that leave, servers that meet."""
 
+from collections.abc import Callable
+
 import pytest
 
 from msilo_core import Config, Expired, Flow, Limits, LocalError, ServerRoute, SiloRoute
@@ -28,6 +30,21 @@ def beside(world: World, *, route: bool = False) -> World:
     other = World(Config(node="other"), route=SiloRoute() if route else None)
     other.store = world.store
     return other
+
+
+def two_groups(world: World, headers: str = "") -> bytes:
+    """Register bob's phone and, for later, carol's; return a MESSAGE that the first of them is asked to take."""
+    world.datagram(register(), BOB)
+    world.datagram(register(contact=f"{CAROLS};q=0.5", cseq=2), CAROL)
+    (first,) = world.datagram(message(headers=headers))
+    return first
+
+
+def stored_for_two_groups(world: World, headers: str = "") -> bytes:
+    """As :func:`two_groups`, with a MESSAGE that was stored before."""
+    world.datagram(message(headers=headers))
+    _, first = world.datagram(register(contact=f"<sip:bob@127.0.0.1:5072>, {CAROLS};q=0.5", cseq=2), BOB)
+    return first
 
 
 # -- Storage that is slow ----------------------------------------------------------------------------------------------
@@ -220,7 +237,7 @@ def test_request_begun_while_a_stream_closes_is_not_failed_by_it() -> None:
     world.datagram(register(contact=CAROLS, cseq=2), CAROL)
     one, other = world.datagram(message(b"one"))
     world.datagram(message(b"two", number=2))
-    world.datagram(answer(one if b":5073 SIP" in one else other, "415 No"), CAROL)
+    world.datagram(answer(one if b":5073 SIP" in one else other, "603 No"), CAROL)
     sent = world.carry_out(world.engine.flow_closed(flow, "reset", world.now))
     assert len([data for data in sent if data.startswith(b"MESSAGE")]) == 2
     (asked_for,) = [send for send in world.sent if send.flow == Flow("tcp", SERVER, BOB, 0)]
@@ -297,6 +314,85 @@ def test_refusal_by_some_contacts_while_another_is_busy_is_not_for_good() -> Non
     world.datagram(answer(picture, "415 Unsupported Media Type"), CAROL)
     world.datagram(answer(one), BOB)
     assert world.dead() == []
+
+
+@pytest.mark.parametrize("begin", [two_groups, stored_for_two_groups])
+def test_contact_that_left_is_not_tried_after_the_others(begin: Callable[[World], bytes]) -> None:
+    world = World()
+    first = begin(world)
+    world.datagram(register(contact=f"{CAROLS};expires=0", cseq=3), CAROL)
+    assert set(world.pass_time(5_000)) == {first}
+    told = world.datagram(answer(first, "480 Away"), BOB)
+    assert [data for data in told if b":5073 SIP" in data] == []
+    assert world.waiting() == [b"hello"]
+
+
+@pytest.mark.parametrize("begin", [two_groups, stored_for_two_groups])
+def test_contact_that_runs_out_is_not_tried_after_the_others(begin: Callable[[World], bytes]) -> None:
+    world = World(Config(expires_min_s=1))
+    first = begin(world)
+    world.datagram(register(contact=f"{CAROLS};q=0.5;expires=2", cseq=3), CAROL)
+    assert set(world.pass_time(5_000)) == {first}
+
+
+@pytest.mark.parametrize("begin", [two_groups, stored_for_two_groups])
+def test_contact_that_comes_by_another_stream_is_reached_there(begin: Callable[[World], bytes]) -> None:
+    world = World()
+    first = begin(world)
+    stream = tcp(CAROL, 5)
+    world.stream(register(contact=f"{CAROLS};q=0.5", cseq=3, transport="TCP", sender=CAROL), stream)
+    assert world.datagram(answer(first, "480 Away"), BOB) != []
+    assert world.sent[-1].flow == stream
+
+
+@pytest.mark.parametrize("begin", [two_groups, stored_for_two_groups])
+def test_message_that_runs_out_meanwhile_goes_to_nobody_else(begin: Callable[[World, str], bytes]) -> None:
+    world = World()
+    first = begin(world, "Expires: 1\r\n")
+    assert set(world.pass_time(2_500)) == {first}
+    sent = world.datagram(answer(first, "480 Away"), BOB)
+    assert [data for data in sent if data.startswith(b"MESSAGE")] == []
+
+
+def test_message_that_runs_out_in_the_line_goes_to_nobody() -> None:
+    world = World()
+    world.datagram(register(), BOB)
+    (first,) = world.datagram(message(b"one"))
+    world.datagram(message(b"two", number=2, headers="Expires: 2\r\n"))
+    world.datagram(message(b"three", number=3))
+    world.pass_time(3_000)
+    passed, too_late, third = world.datagram(answer(first), BOB)
+    assert (status_of(passed), status_of(too_late), body_of(third)) == (200, 480, b"three")
+
+
+def test_phone_that_registers_while_it_owes_an_answer_at_its_old_address_is_tried_at_the_new() -> None:
+    world = World()
+    world.datagram(message())
+    (_, first) = world.datagram(register(), BOB)
+    world.datagram(register(contact=f"<sip:bob@127.0.0.1:5072>;expires=0, {CAROLS}", cseq=2), CAROL)
+    sent = world.pass_time(32_000)
+    assert b"MESSAGE sip:bob@127.0.0.1:5073 " in sent[-1]
+    assert body_of(first) == body_of(sent[-1])
+    # But not again and again.
+    assert world.datagram(answer(sent[-1], "480 Away"), CAROL) == []
+
+
+def test_message_is_leased_for_as_long_as_the_contacts_may_take_one_after_the_other() -> None:
+    world = World()
+    world.datagram(message(b"one"))
+    world.datagram(message(b"two", number=2))
+    contacts = ", ".join(f"<sip:bob@127.0.0.1:{6000 + n}>;q=0.{9 - n}" for n in range(8))
+    (_, first) = world.datagram(register(contact=contacts), BOB)
+    world.pass_time(31_000)
+    # The last of the eight was asked 14 s after the first, and may answer 32 s after that.
+    seen: list[bytes] = []
+    for _ in range(14):
+        world.pass_time(1_000)
+        other = beside(world, route=True)
+        other.mono_ms = world.mono_ms
+        seen += [body_of(data) for data in other.datagram(register(cseq=100 + other.mono_ms), BOB) if body_of(data)]
+    assert seen == []
+    assert body_of(first) == b"one"
 
 
 def test_failures_made_here_are_weighed_together() -> None:

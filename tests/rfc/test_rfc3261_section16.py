@@ -12,9 +12,19 @@ PROXY = ("127.0.0.9", 5070)
 ELSEWHERE = Config(domains=frozenset({"example.com"}), foreign="sip:127.0.0.9:5070")
 
 
-def registered(*contacts: tuple[tuple[str, int], str], config: Config | None = None) -> World:
+class NothingIsStored(ServerRoute):
+    """A proxy and no more."""
+
+    def failure_route(self, call: Call) -> None:
+        """Tell the sender."""
+        call.pass_on()
+
+
+def registered(
+    *contacts: tuple[tuple[str, int], str], config: Config | None = None, route: ServerRoute | None = None
+) -> World:
     """Return a server that bob is registered at with contacts of these addresses and parameters."""
-    world = World(config)
+    world = World(config, route=route)
     for number, ((host, port), params) in enumerate(contacts, 1):
         data = register(contact=f"<sip:bob@{host}:{port}>{params}", cseq=number, sender=(host, port))
         assert status_of(world.datagram(data, (host, port))[0]) == 200
@@ -283,7 +293,7 @@ def test_best_response(first: str, second: str, passed: int) -> None:
     preference to responses that provide information affecting resubmission of this request, such as 401, 407, 415, 420,
     and 484 if the 4xx class is chosen."
     """
-    world = registered((BOB, ""), (CAROL, ""))
+    world = registered((BOB, ""), (CAROL, ""), route=NothingIsStored())
     requests = dict(zip(to(sends := world.datagram(message()), world), sends, strict=True))
     assert world.datagram(answer(requests[BOB], first), BOB) == []
     (best,) = world.datagram(answer(requests[CAROL], second), CAROL)
@@ -315,11 +325,6 @@ def test_challenges_are_gathered() -> None:
 
 def test_503_of_a_phone_is_not_ours() -> None:
     """Section 16.7 step 6: "the proxy SHOULD generate a 500 (Server Internal Error) response"."""
-
-    class NothingIsStored(ServerRoute):
-        def failure_route(self, call: Call) -> None:
-            call.pass_on()
-
     world = World(route=NothingIsStored())
     world.datagram(register(), BOB)
     (relayed,) = world.datagram(message())
@@ -346,6 +351,50 @@ def test_when_no_branch_delivers_the_failure_route_stores_what_may_be_delivered_
     (told,) = world.datagram(answer(second, status), CAROL if answered < 600 else BOB)
     assert status_of(told) == answered
     assert world.waiting() == ([b"hello"] if answered == 202 else [])
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("405 Method Not Allowed", "480 Away"), ("480 Away", "405 Method Not Allowed"), ("302 Moved", "486 Busy Here"),
+        ("407 Proxy Authentication Required", "408 Request Timeout"), ("415 Unsupported Media Type", "503 Busy"),
+    ],
+)  # fmt: skip
+def test_message_that_one_contact_may_take_later_is_stored_whatever_the_others_say(first: str, second: str) -> None:
+    world = registered((BOB, ""), (CAROL, ""))
+    requests = dict(zip(to(sends := world.datagram(message()), world), sends, strict=True))
+    assert world.datagram(answer(requests[BOB], first), BOB) == []
+    (told,) = world.datagram(answer(requests[CAROL], second), CAROL)
+    assert status_of(told) == 202
+    assert world.waiting() == [b"hello"]
+
+
+def test_message_that_one_contact_says_nothing_about_is_stored_whatever_the_others_say() -> None:
+    world = registered((BOB, ""), (CAROL, ""))
+    requests = dict(zip(to(sends := world.datagram(message()), world), sends, strict=True))
+    assert world.datagram(answer(requests[BOB], "405 Method Not Allowed"), BOB) == []
+    assert 202 in map(status_of, world.pass_time(6_000))
+    assert world.waiting() == [b"hello"]
+
+
+def test_message_that_one_contact_was_not_asked_about_is_stored_whatever_the_others_say() -> None:
+    world = registered((BOB, ""), (CAROL, ""))
+    requests = dict(zip(to(sends := world.datagram(message(b"one")), world), sends, strict=True))
+    # bob's phone still owes an answer to this one, and gets no other before.
+    assert status_of(world.datagram(answer(requests[CAROL]), CAROL)[0]) == 200
+    (second,) = world.datagram(message(b"two", number=2))
+    (told,) = world.datagram(answer(second, "405 Method Not Allowed"), CAROL)
+    assert status_of(told) == 202
+    assert world.waiting() == [b"two"]
+
+
+def test_6xx_is_for_all_contacts() -> None:
+    world = registered((BOB, ""), (CAROL, ""))
+    requests = dict(zip(to(sends := world.datagram(message()), world), sends, strict=True))
+    assert world.datagram(answer(requests[BOB], "480 Away"), BOB) == []
+    (told,) = world.datagram(answer(requests[CAROL], "603 Decline"), CAROL)
+    assert status_of(told) == 603
+    assert world.waiting() == []
 
 
 def test_what_is_for_the_hop_or_a_server_on_the_way_is_not_stored() -> None:
