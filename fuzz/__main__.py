@@ -1,24 +1,39 @@
-"""``python -m fuzz TARGET [libFuzzer options]``: fuzz one target from its seed corpus, with atheris."""
+"""``python -m fuzz TARGET [libFuzzer options]``: fuzz one target from its seed corpus, with atheris.
+
+``python -m fuzz TARGET FILE…`` runs it once on each file instead, as to see a find again; that needs no atheris.
+"""
 
 import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-CORPUS = Path(__file__).parent / "corpus"
+HERE = Path(__file__).parent
 
 
 def main() -> None:
     """Run until a find or until libFuzzer's options say stop."""
+    name, *rest = sys.argv[1:] or [""]
+    files = [Path(argument) for argument in rest if Path(argument).is_file()]
+    if files:
+        _replay(name, files)
+        return
     # It has no types, and is not among the requirements of the tests: pip install atheris.
     atheris: Any = import_module("atheris")
     with atheris.instrument_imports(include=["msilo_core"]):
         from fuzz.targets import TARGETS
-    if len(sys.argv) < 2 or sys.argv[1] not in TARGETS:
-        sys.exit(f"usage: python -m fuzz {{{'|'.join(TARGETS)}}} [libFuzzer options]")
-    name = sys.argv[1]
-    atheris.Setup([sys.argv[0], *sys.argv[2:], str(CORPUS / name)], TARGETS[name])
+    if name not in TARGETS:
+        sys.exit(f"usage: python -m fuzz {{{'|'.join(TARGETS)}}} [libFuzzer options | FILE...]")
+    options = [f"-dict={HERE / 'sip.dict'}", *rest, str(HERE / "corpus" / name)]
+    atheris.Setup([sys.argv[0], *options], TARGETS[name])
     atheris.Fuzz()
+
+
+def _replay(name: str, files: list[Path]) -> None:
+    from fuzz.targets import TARGETS
+
+    for file in files:
+        TARGETS[name](file.read_bytes())
 
 
 if __name__ == "__main__":

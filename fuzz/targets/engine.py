@@ -1,15 +1,9 @@
-"""What is fuzzed: one function for each layer, which takes any octets and fails only where the product does.
+"""The engine: octets, completions and time in any order."""
 
-Documented errors are the product's answer and are swallowed; everything else that is raised is a find.
-"""
-
-import contextlib
-import inspect
 import random
-from collections.abc import Callable
 from typing import Final
 
-from msilo_core import Config, Engine, Flow, Limits, Moment, PeerError, parse_message
+from msilo_core import Config, Engine, Flow, Limits, Moment
 from msilo_core.actions import (
     Action,
     Bind,
@@ -31,42 +25,12 @@ from msilo_core.actions import (
     Stored,
     UserFound,
 )
-from msilo_core.framing import Keepalive, Malformed, StreamFramer, frame_datagram
-from msilo_core.headers import Headers
-from msilo_core.message import Request, Response
 
-__all__ = ["TARGETS", "engine", "framing", "message"]
+__all__ = ["engine"]
 
-_VIEWS: Final = [name for name, value in inspect.getmembers(Headers) if isinstance(value, property)]
 _START: Final = Moment(0, 1_790_000_000_000)
 _UDP: Final = Flow("udp", ("127.0.0.1", 5060), ("127.0.0.1", 5071))
 _TCP: Final = Flow("tcp", ("127.0.0.1", 5060), ("127.0.0.1", 5071), 1)
-
-
-def message(data: bytes) -> None:
-    """A message parses or is refused; one that parses serialises to the same message, and its headers are typed."""
-    try:
-        parsed = parse_message(data)
-    except PeerError:
-        return
-    for view in _VIEWS:
-        with contextlib.suppress(PeerError):
-            getattr(parsed, view)
-    again = parse_message(parsed.serialise())
-    assert again == parsed, data
-
-
-def framing(data: bytes) -> None:
-    """The first octet says how the rest is cut on a stream; however it is cut, the messages are the same."""
-    if not data:
-        return
-    cut, data = data[0] + 1, data[1:]
-    frame_datagram(data)
-    whole, pieces = StreamFramer(), StreamFramer()
-    expected = whole.receive(data)
-    got = [framed for start in range(0, len(data), cut) for framed in pieces.receive(data[start : start + cut])]
-    assert [_shown(framed) for framed in got] == [_shown(framed) for framed in expected], data
-    assert pieces.pending_bytes == whole.pending_bytes, data
 
 
 def engine(data: bytes) -> None:
@@ -80,10 +44,6 @@ def engine(data: bytes) -> None:
         step, data = data[3 : 3 + size], data[3 + size :]
         world.step(what, step)
     world.end()
-
-
-TARGETS: Final[dict[str, Callable[[bytes], None]]] = {"message": message, "framing": framing, "engine": engine}
-"""By name, as the command line has them."""
 
 
 class _World:
@@ -160,9 +120,3 @@ class _World:
         else:
             raise AssertionError("deadlines without end")
         assert self.engine.is_idle, "something is under way for ever"
-
-
-def _shown(framed: Request | Response | Malformed | Keepalive) -> object:
-    if isinstance(framed, Request | Response):
-        return framed.serialise()
-    return framed if isinstance(framed, Keepalive) else str(framed.error)
