@@ -11,10 +11,13 @@ The realm is the domain of the address of record. A line that is empty or begins
 when the file is changed. A change of the file, by whatever program, is seen at the next look.
 """
 
+import fcntl
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -39,12 +42,14 @@ class UserFile:
 
     Args:
         path: the file; adding a user makes it where it is missing, for nobody else to read.
+        busy_timeout_s: how long a change waits for another one, of this program or any, before Unavailable.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, busy_timeout_s: float = 5.0) -> None:
         self._path = Path(path)
-        self._users: dict[Aor, User] = {}
-        self._seen: object = None
+        self._busy_timeout_s = busy_timeout_s
+        # The users, and the state of the file that they were read from: replaced together, for threads are many.
+        self._known: tuple[dict[Aor, User], object] = ({}, None)
 
     def load(self) -> None:
         """Read the file.
@@ -52,14 +57,14 @@ class UserFile:
         Raises:
             SchemaError: it cannot be read, or a line is not understood; the text says which and what to give.
         """
-        seen = _state_of(self._path)
-        self._users = _parsed(self._path, self._text())
-        self._seen = seen
+        state = _state_of(self._path)
+        self._known = _parsed(self._path, self._text()), state
 
     async def find_users(self, finds: Sequence[FindUser]) -> list[UserFound | StorageFailed]:
         """See :meth:`msilo_storage.Users.find_users`."""
         await self._in_thread(self._look)
-        return [UserFound(find.token, self._users.get(find.owner)) for find in finds]
+        users, _ = self._known
+        return [UserFound(find.token, users.get(find.owner)) for find in finds]
 
     async def add_user(self, user: User) -> bool:
         """See :meth:`msilo_storage.Users.add_user`; the change is whole or not at all."""
@@ -72,39 +77,76 @@ class UserFile:
     async def list_users(self, *, after: Aor | None = None, limit: int = 100) -> list[User]:
         """See :meth:`msilo_storage.Users.list_users`."""
         await self._in_thread(self.load)
-        return page_of_users(self._users.values(), after, limit)
+        users, _ = self._known
+        return page_of_users(users.values(), after, limit)
 
     async def _in_thread(self, function: Callable[..., T], *args: object) -> T:
         return await anyio.to_thread.run_sync(function, *args)
 
     def _look(self) -> None:
         # What was right is served on when a change is not: a slip of the pen must not lock everybody out.
-        if (seen := _state_of(self._path)) == self._seen:
+        users, seen = self._known
+        if (state := _state_of(self._path)) == seen:
             return
         try:
             self.load()
         except StorageError as error:
-            self._seen = seen
+            self._known = users, state
             logger.error("users stay as they were: %s", error)
 
     def _add(self, user: User) -> bool:
         if ":" in user.owner.username:
             raise SchemaError(f"{user.owner}: a name with a colon cannot stand in a file: use a storage URL")
-        if self._path.exists():
-            self.load()
-        self._write([*self._lines_without(user.owner), *_lines_of(user)])
-        return user.owner not in self._users
+        with self._locked(os.O_RDWR | os.O_CREAT):
+            text = self._text()
+            users = _parsed(self._path, text)
+            self._write([*_lines_without(user.owner, text), *_lines_of(user)])
+        return user.owner not in users
 
     def _remove(self, owner: Aor) -> bool:
-        self.load()
-        if owner not in self._users:
-            return False
-        self._write(self._lines_without(owner))
+        with self._locked(os.O_RDWR):
+            text = self._text()
+            if owner not in _parsed(self._path, text):
+                return False
+            self._write(_lines_without(owner, text))
         return True
 
-    def _lines_without(self, owner: Aor) -> list[str]:
-        lines = self._text().splitlines() if self._path.exists() else []
-        return [line for line in lines if (entry := _entry(line)) is None or entry[0] != owner]
+    @contextmanager
+    def _locked(self, flags: int) -> Generator[None]:
+        """Keep others, in this program and any, from changing the file.
+
+        Raises:
+            SchemaError: it cannot be opened.
+            Unavailable: another one is changing it, and goes on doing so.
+        """
+        deadline_s = time.monotonic() + self._busy_timeout_s
+        while (descriptor := self._lock(flags)) is None:
+            if time.monotonic() >= deadline_s:
+                raise Unavailable(f"users file {self._path}: another program is changing it: try again")
+            time.sleep(_LOCK_POLL_S)
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _lock(self, flags: int) -> int | None:
+        """Open and lock the file, if nobody else has."""
+        try:
+            descriptor = os.open(self._path, flags | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise SchemaError(f"users file {self._path}: {error.strerror}") from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Whoever had the lock before may have put another file in the place of the one that was opened.
+            if os.path.samestat(os.fstat(descriptor), self._path.stat()):
+                return descriptor
+        except (BlockingIOError, FileNotFoundError):
+            pass
+        except OSError as error:
+            os.close(descriptor)
+            raise Unavailable(f"users file {self._path}: it cannot be locked: {error.strerror}") from error
+        os.close(descriptor)
+        return None
 
     def _text(self) -> str:
         try:
@@ -118,7 +160,7 @@ class UserFile:
         """Put a new file in the place of the old one, with its rights; a crash leaves one of the two."""
         path = self._path
         try:
-            mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
+            mode = path.stat().st_mode & 0o777
             descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
             try:
                 with open(descriptor, "w", encoding="utf-8") as file:
@@ -137,7 +179,14 @@ class UserFile:
 # Names of the algorithms as columns of the file, and as attributes of a user.
 _ATTRIBUTES: Final = {"SHA-256": "ha1_sha256", "SHA-512-256": "ha1_sha512_256", "MD5": "ha1"}
 _DIGITS: Final = {"SHA-256": 64, "SHA-512-256": 64, "MD5": 32}
+_LOCK_POLL_S: Final = 0.01
+"""How often a change looks whether another one has ended: that takes some milliseconds."""
+
 _FORM: Final = "give NAME:REALM:HA1 or NAME:REALM:ALGORITHM:HA1"
+
+
+def _lines_without(owner: Aor, text: str) -> list[str]:
+    return [line for line in text.splitlines() if (entry := _entry(line)) is None or entry[0] != owner]
 
 
 def _state_of(path: Path) -> object:

@@ -1,13 +1,18 @@
 """Those who can log in: in every store and in a file the same."""
 
+import fcntl
 import stat
+import subprocess
+import sys
 from collections.abc import AsyncGenerator
 from pathlib import Path
+from typing import Final
 
+import anyio
 import pytest
 
 from msilo_core.actions import FindUser, UserFound
-from msilo_core.errors import SchemaError
+from msilo_core.errors import SchemaError, Unavailable
 from msilo_core.uri import Aor
 from msilo_core.users import User
 from msilo_storage import UserFile, Users, create_schema, open_store
@@ -179,3 +184,55 @@ async def test_a_name_that_cannot_stand_in_a_file(path: Path) -> None:
     with pytest.raises(SchemaError, match="colon"):
         await UserFile(path).add_user(User.with_password(Aor("a:b", "example.com"), "x"))
     assert not path.exists()
+
+
+async def test_changes_at_the_same_time_are_all_made(path: Path) -> None:
+    owners = [Aor(f"user{number}", "example.com") for number in range(20)]
+    files = [UserFile(path), UserFile(path)]
+    async with anyio.create_task_group() as tasks:
+        for number, owner in enumerate(owners):
+            tasks.start_soon(files[number % 2].add_user, User.with_password(owner, "x"))
+    assert {user.owner for user in await files[0].list_users()} == set(owners)
+    async with anyio.create_task_group() as tasks:
+        for number, owner in enumerate(owners):
+            tasks.start_soon(files[number % 2].remove_user, owner)
+    assert await files[0].list_users() == []
+    assert list(path.parent.iterdir()) == [path]
+
+
+_ADD_SOME: Final = """
+import sys, anyio
+from msilo_core import Aor, User
+from msilo_storage import UserFile
+async def main():
+    for number in range(30):
+        await UserFile(sys.argv[1]).add_user(User.with_password(Aor(f"{sys.argv[2]}{number}", "example.com"), "x"))
+input()
+anyio.run(main)
+"""
+
+
+def test_two_programs_change_it_at_the_same_time(path: Path) -> None:
+    programs = [
+        subprocess.Popen([sys.executable, "-c", _ADD_SOME, path, name], stdin=subprocess.PIPE, text=True)
+        for name in ("a", "b")
+    ]
+    for program in programs:
+        assert program.stdin is not None
+        with program.stdin:
+            program.stdin.write("go\n")
+    assert [program.wait(30) for program in programs] == [0, 0]
+    names = [line.partition(":")[0] for line in path.read_text().splitlines() if ":MD5:" in line]
+    assert sorted(names) == sorted(f"{name}{number}" for name in "ab" for number in range(30))
+
+
+async def test_who_holds_it_too_long_is_not_waited_for(path: Path) -> None:
+    await UserFile(path).add_user(SECRET)
+    users = UserFile(path, busy_timeout_s=0.05)
+    with path.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(Unavailable, match=rf"^users file {path}: another program is changing it: try again$"):
+            await users.add_user(User.with_password(CAROL, "hers"))
+        # To look is no change.
+        assert await found(users, BOB, CAROL) == [SECRET, None]
+    assert await users.add_user(User.with_password(CAROL, "hers")) is True
