@@ -157,23 +157,25 @@ class UserFile:
             raise SchemaError(f"users file {self._path}: not a text in UTF-8") from None
 
     def _write(self, lines: Sequence[str]) -> None:
-        """Put a new file in the place of the old one, with its rights; a crash leaves one of the two."""
-        path = self._path
+        """Put a new file in the place of the old one, with its owner and rights; a crash leaves one of the two."""
+        # A link stays one: it is what it leads to that is replaced.
+        path = Path(os.path.realpath(self._path))
         try:
-            mode = path.stat().st_mode & 0o777
+            before = path.stat()
             descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
             try:
                 with open(descriptor, "w", encoding="utf-8") as file:
                     file.writelines(f"{line}\n" for line in lines)
                     file.flush()
-                    os.fchmod(file.fileno(), mode)
-                    os.fsync(file.fileno())
+                    _give(descriptor, before.st_uid, before.st_gid)
+                    os.fchmod(descriptor, before.st_mode & 0o777)
+                    os.fsync(descriptor)
                 os.replace(name, path)
             except BaseException:
                 os.unlink(name)
                 raise
         except OSError as error:
-            raise Unavailable(f"users file {path}: {error.strerror}") from error
+            raise Unavailable(f"users file {self._path}: {error.strerror}") from error
 
 
 # Names of the algorithms as columns of the file, and as attributes of a user.
@@ -183,6 +185,16 @@ _LOCK_POLL_S: Final = 0.01
 """How often a change looks whether another one has ended: that takes some milliseconds."""
 
 _FORM: Final = "give NAME:REALM:HA1 or NAME:REALM:ALGORITHM:HA1"
+
+
+def _give(descriptor: int, user: int, group: int) -> None:
+    """Give a file to its owner and group, or to the group alone, or to neither: as far as this user may."""
+    for owner in (user, -1):
+        try:
+            os.fchown(descriptor, owner, group)
+        except PermissionError:
+            continue
+        return
 
 
 def _lines_without(owner: Aor, text: str) -> list[str]:

@@ -1,6 +1,8 @@
 """Those who can log in: in every store and in a file the same."""
 
+import errno
 import fcntl
+import os
 import stat
 import subprocess
 import sys
@@ -236,3 +238,33 @@ async def test_who_holds_it_too_long_is_not_waited_for(path: Path) -> None:
         # To look is no change.
         assert await found(users, BOB, CAROL) == [SECRET, None]
     assert await users.add_user(User.with_password(CAROL, "hers")) is True
+
+
+async def test_a_link_to_the_file_stays_one(path: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    path.symlink_to("elsewhere/real")
+    assert await UserFile(path).add_user(SECRET) is True
+    assert await UserFile(path).add_user(User.with_password(CAROL, "hers")) is True
+    assert path.is_symlink()
+    assert await found(UserFile(elsewhere / "real"), BOB) == [SECRET]
+    assert list(elsewhere.iterdir()) == [elsewhere / "real"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file away")
+async def test_whose_file_it_is_stays_so(path: Path) -> None:
+    await UserFile(path).add_user(SECRET)
+    os.chown(path, 65534, 65533)
+    path.chmod(0o640)
+    await UserFile(path).add_user(User.with_password(CAROL, "hers"))
+    status = path.stat()
+    assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (65534, 65533, 0o640)
+
+
+async def test_whoever_may_not_give_it_away_keeps_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: int) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "fchown", refuse)
+    assert await UserFile(path).add_user(SECRET) is True
+    assert await found(UserFile(path), BOB) == [SECRET]
