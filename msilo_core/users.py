@@ -20,12 +20,14 @@ class User(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         owner: name and realm: the address of record that the user may register and send from (columns ``username``,
             ``domain``).
         ha1: for MD5; a Kamailio that hashes with SHA-256 keeps that here (64 digits).
+        ha1b: as `ha1`, of somebody who gives ``alice@example.com`` for a name. Kamailio may ask for it; we do not.
         ha1_sha256: for SHA-256.
         ha1_sha512_256: for SHA-512-256.
     """
 
     owner: Aor
     ha1: str = ""
+    ha1b: str = ""
     ha1_sha256: str = ""
     ha1_sha512_256: str = ""
 
@@ -33,7 +35,10 @@ class User(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def with_password(cls, owner: Aor, password: str) -> Self:
         """Return a user who logs in with a password, by every algorithm that this machine can compute."""
         hashes = {algorithm: ha1(algorithm, owner.username, owner.domain, password) for algorithm in SUPPORTED}
-        return cls(owner=owner, **{_COLUMNS[algorithm]: value for algorithm, value in hashes.items()})
+        columns = {_COLUMNS[algorithm]: value for algorithm, value in hashes.items()}
+        name = f"{owner.username}@{owner.domain}"
+        ha1b = ha1(Algorithm.MD5, name, owner.domain, password) if Algorithm.MD5 in hashes else ""
+        return cls(owner=owner, ha1b=ha1b, **columns)
 
     @property
     def algorithms(self) -> tuple[str, ...]:

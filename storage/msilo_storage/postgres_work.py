@@ -35,6 +35,7 @@ from msilo_storage.rows import (
     BINDING_COLUMNS,
     MESSAGE_COLUMNS,
     NEW_MESSAGE_COLUMNS,
+    NEW_USER_COLUMNS,
     USER_COLUMNS,
     aor_values,
     binding_from,
@@ -373,9 +374,9 @@ _FIND_USERS: Final = f"""
 # What a statement sees is as it was before it: no row there, a new user.
 _ADD_USER: Final = f"""
     WITH added AS (
-        INSERT INTO subscriber ({_USER}) VALUES ($1, $2, $3, $4, $5)
+        INSERT INTO subscriber ({", ".join(NEW_USER_COLUMNS)}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
         ON CONFLICT (username, domain) DO UPDATE SET
-            {", ".join(f"{column} = excluded.{column}" for column in USER_COLUMNS[2:])}
+            {", ".join(f"{column} = excluded.{column}" for column in NEW_USER_COLUMNS[2:])}
     )
     SELECT NOT EXISTS (SELECT FROM subscriber WHERE username = $1 AND domain = $2)
 """

@@ -16,6 +16,7 @@ __all__ = [
     "BINDING_COLUMNS",
     "MESSAGE_COLUMNS",
     "NEW_MESSAGE_COLUMNS",
+    "NEW_USER_COLUMNS",
     "USER_COLUMNS",
     "aor_values",
     "binding_from",
@@ -46,8 +47,11 @@ BINDING_COLUMNS: Final = (
 """All of ``silo_location``, in the order of :func:`binding_values` and :func:`binding_from`."""
 
 
-USER_COLUMNS: Final = ("username", "domain", "ha1", "ha1_sha256", "ha1_sha512_256")
-"""What we use of ``subscriber``, in the order of :func:`user_values` and :func:`user_from`."""
+USER_COLUMNS: Final = ("username", "domain", "ha1", "ha1b", "ha1_sha256", "ha1_sha512_256", "ha1_then")
+"""What is read of ``subscriber``, in the order that :func:`user_from` takes."""
+
+NEW_USER_COLUMNS: Final = (*USER_COLUMNS, "password")
+"""What is written when a user is added or changed, in the order of :func:`user_values`."""
 
 
 def message_values(message: Message) -> tuple[Any, ...]:
@@ -153,13 +157,20 @@ def binding_from(row: Sequence[Any]) -> Binding:
 
 
 def user_values(user: User) -> tuple[str, ...]:
-    """Return the values of :data:`USER_COLUMNS`."""
-    return (*aor_values(user.owner), user.ha1, user.ha1_sha256, user.ha1_sha512_256)
+    """Return the values of :data:`NEW_USER_COLUMNS`, without a password: whoever had one has another now."""
+    return (*aor_values(user.owner), user.ha1, user.ha1b, user.ha1_sha256, user.ha1_sha512_256, user.ha1, "")
 
 
 def user_from(row: Sequence[Any]) -> User:
-    """Return the user in a row of :data:`USER_COLUMNS`."""
-    return User(owner=Aor(row[0], row[1]), ha1=row[2], ha1_sha256=row[3], ha1_sha512_256=row[4])
+    """Return the user in a row of :data:`USER_COLUMNS`.
+
+    The HA1s of our own columns count as long as `ha1` is what it was when they were written. Kamailio does not know
+    them: where it, or any tool of it, gives a user another password, they are still of the old one.
+    """
+    username, domain, ha1, ha1b, ha1_sha256, ha1_sha512_256, ha1_then = row
+    if ha1 != ha1_then:
+        ha1_sha256 = ha1_sha512_256 = ""
+    return User(owner=Aor(username, domain), ha1=ha1, ha1b=ha1b, ha1_sha256=ha1_sha256, ha1_sha512_256=ha1_sha512_256)
 
 
 def aor_values(owner: Aor) -> tuple[str, str]:

@@ -48,6 +48,7 @@ from msilo_storage.rows import (
     BINDING_COLUMNS,
     MESSAGE_COLUMNS,
     NEW_MESSAGE_COLUMNS,
+    NEW_USER_COLUMNS,
     USER_COLUMNS,
     aor_values,
     binding_from,
@@ -455,9 +456,9 @@ def _has_waiting(connection: sqlite3.Connection, owner: Aor, now_s: int) -> bool
 
 _FIND_USER: Final = f"SELECT {', '.join(USER_COLUMNS)} FROM subscriber WHERE username = ? AND domain = ?"
 _ADD_USER: Final = (
-    f"INSERT INTO subscriber ({', '.join(USER_COLUMNS)}) VALUES ({', '.join('?' * len(USER_COLUMNS))})"
+    f"INSERT INTO subscriber ({', '.join(NEW_USER_COLUMNS)}) VALUES ({', '.join('?' * len(NEW_USER_COLUMNS))})"
     " ON CONFLICT (username, domain) DO UPDATE SET"
-    f" {', '.join(f'{column} = excluded.{column}' for column in USER_COLUMNS[2:])}"
+    f" {', '.join(f'{column} = excluded.{column}' for column in NEW_USER_COLUMNS[2:])}"
 )
 _REMOVE_USER: Final = "DELETE FROM subscriber WHERE username = ? AND domain = ?"
 _LIST_USERS: Final = (

@@ -5,7 +5,7 @@ from importlib.resources import files
 from typing import Final, Literal
 
 from msilo_core.errors import SchemaError
-from msilo_storage.rows import BINDING_COLUMNS, MESSAGE_COLUMNS, USER_COLUMNS
+from msilo_storage.rows import BINDING_COLUMNS, MESSAGE_COLUMNS, NEW_USER_COLUMNS
 
 __all__ = ["SCHEMA_VERSION", "TABLES", "check_schema", "schema_script"]
 
@@ -15,7 +15,7 @@ SCHEMA_VERSION: Final = 8
 TABLES: Final[dict[str, tuple[str, ...]]] = {
     "silo": (*MESSAGE_COLUMNS, "repeats", "last_status", "next_time", "lease_node", "lease_until"),
     "silo_location": BINDING_COLUMNS,
-    "subscriber": USER_COLUMNS,
+    "subscriber": NEW_USER_COLUMNS,
     "version": ("table_name", "table_version"),
 }
 """Every table, with the columns that it must have."""

@@ -8,7 +8,8 @@
     alice:example.com:SHA-256:3c4d…
 
 The realm is the domain of the address of record. A line that is empty or begins with ``#`` says nothing, and is kept
-when the file is changed. A change of the file, by whatever program, is seen at the next look.
+when the file is changed. A change of the file, by whatever program, is seen at the next look. A user's ``ha1b``, which
+only Kamailio reads, has no place in it.
 """
 
 import fcntl

@@ -163,4 +163,5 @@ async def test_example_of_a_file_of_users_is_understood(tmp_path: Path) -> None:
     path.write_text(example)
     owner = Aor("alice", "example.com")
     (found,) = await UserFile(path).find_users([FindUser(1, owner)])
-    assert found == UserFound(1, User.with_password(owner, "correct horse"))
+    known = msgspec.structs.replace(User.with_password(owner, "correct horse"), ha1b="")
+    assert found == UserFound(1, known)

@@ -149,8 +149,8 @@ def test_row_that_kamailio_wrote_and_no_password_in_ours(storage: str, tmp_path:
             " RETURNING id")  # fmt: skip
     assert user("list", "--storage", storage) == f"{ALICE}  MD5\n"
     user("add", BOB, "--storage", storage, password="secret of bob")
-    (row,) = execute(storage, "SELECT password, ha1b FROM subscriber WHERE username = 'bob'")
-    assert row == {"password": "", "ha1b": ""}
+    (row,) = execute(storage, "SELECT * FROM subscriber WHERE username = 'bob'")
+    assert (row["password"], "secret" in str(row)) == ("", False)
     config = '[auth]\nalgorithms = ["MD5"]\n'
     with Service(tmp_path, "--users", "store", storage=storage, config=config) as service:
         assert send(service, "--password", "secret of alice").returncode == 0
@@ -206,4 +206,4 @@ def test_password_is_asked_for_on_a_terminal_and_not_shown(
     users = UserFile(file)
     users.load()
     (known,) = anyio.run(users.list_users)
-    assert known == User.with_password(Aor("bob", "example.com"), answers[-1])
+    assert known.ha1 == User.with_password(Aor("bob", "example.com"), answers[-1]).ha1

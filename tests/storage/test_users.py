@@ -3,14 +3,17 @@
 import errno
 import fcntl
 import os
+import sqlite3
 import stat
 import subprocess
 import sys
 from collections.abc import AsyncGenerator
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
 import anyio
+import msgspec
 import pytest
 
 from msilo_core.actions import FindUser, UserFound
@@ -18,10 +21,18 @@ from msilo_core.errors import SchemaError, Unavailable
 from msilo_core.uri import Aor
 from msilo_core.users import User
 from msilo_storage import UserFile, Users, create_schema, open_store
+from tests.postgres import Console
 from tests.storage.values import BOB, CAROL, EVERY_OCTET
 
 ALICE_OF_IPV6 = Aor("alice", "[2001:db8::1]")
-SECRET = User.with_password(BOB, "secret")
+
+
+def with_password(owner: Aor, password: str) -> User:
+    """What every store keeps of a user: a file has no place for ``ha1b``."""
+    return msgspec.structs.replace(User.with_password(owner, password), ha1b="")
+
+
+SECRET = with_password(BOB, "secret")
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgres", "file"])
@@ -52,11 +63,11 @@ async def test_who_was_added_is_found_and_nobody_else(users: Users) -> None:
 
 
 async def test_a_user_who_is_added_again_has_another_password(users: Users) -> None:
-    await users.add_user(User.with_password(CAROL, "hers"))
+    await users.add_user(with_password(CAROL, "hers"))
     await users.add_user(SECRET)
-    changed = User.with_password(BOB, "another")
+    changed = with_password(BOB, "another")
     assert await users.add_user(changed) is False
-    assert await found(users, BOB, CAROL) == [changed, User.with_password(CAROL, "hers")]
+    assert await found(users, BOB, CAROL) == [changed, with_password(CAROL, "hers")]
     only_md5 = User(owner=BOB, ha1=changed.ha1)
     assert await users.add_user(only_md5) is False
     assert await found(users, BOB) == [only_md5]
@@ -64,10 +75,10 @@ async def test_a_user_who_is_added_again_has_another_password(users: Users) -> N
 
 async def test_who_was_removed_is_gone(users: Users) -> None:
     await users.add_user(SECRET)
-    await users.add_user(User.with_password(CAROL, "hers"))
+    await users.add_user(with_password(CAROL, "hers"))
     assert await users.remove_user(BOB) is True
     assert await users.remove_user(BOB) is False
-    assert await found(users, BOB, CAROL) == [None, User.with_password(CAROL, "hers")]
+    assert await found(users, BOB, CAROL) == [None, with_password(CAROL, "hers")]
 
 
 async def test_pages_in_the_order_of_domain_and_name(users: Users) -> None:
@@ -75,7 +86,7 @@ async def test_pages_in_the_order_of_domain_and_name(users: Users) -> None:
     names = ["Zoë", "a b", "a", "B", "b", "é", "~", "a-1", "a1", "жук"]
     owners = [Aor(name, domain) for name in names for domain in ("example.com", "example.net", "a.example.com")]
     for owner in (*owners, ALICE_OF_IPV6):
-        await users.add_user(User.with_password(owner, "x"))
+        await users.add_user(with_password(owner, "x"))
     expected = sorted((*owners, ALICE_OF_IPV6), key=lambda owner: (owner.domain, owner.username))
     listed: list[Aor] = []
     while page := await users.list_users(after=listed[-1] if listed else None, limit=7):
@@ -87,14 +98,84 @@ async def test_pages_in_the_order_of_domain_and_name(users: Users) -> None:
 
 async def test_a_user_of_any_name_within_the_limits(users: Users) -> None:
     owner = Aor("x" * 255, "y" * 255)
-    await users.add_user(User.with_password(owner, EVERY_OCTET.decode("utf-8", "surrogateescape")))
+    await users.add_user(with_password(owner, EVERY_OCTET.decode("utf-8", "surrogateescape")))
     (user,) = await found(users, owner)
-    assert user == User.with_password(owner, EVERY_OCTET.decode("utf-8", "surrogateescape"))
+    assert user == with_password(owner, EVERY_OCTET.decode("utf-8", "surrogateescape"))
 
 
 async def test_nobody_is_asked_for(users: Users) -> None:
     if not isinstance(users, UserFile):
         assert await users.find_users([]) == []
+
+
+# -- Kamailio's table --------------------------------------------------------------------------------------------------
+
+# As Kamailio's own scripts make it, each column of its text that we use.
+_SUBSCRIBER: Final = """
+    CREATE TABLE subscriber (
+        id {number} PRIMARY KEY NOT NULL,
+        username VARCHAR(64) DEFAULT '' NOT NULL,
+        domain VARCHAR(64) DEFAULT '' NOT NULL,
+        password VARCHAR(64) DEFAULT '' NOT NULL,
+        ha1 VARCHAR(128) DEFAULT '' NOT NULL,
+        ha1b VARCHAR(128) DEFAULT '' NOT NULL,
+        CONSTRAINT subscriber_account_idx UNIQUE (username, domain)
+    )
+"""
+_ITS_COLUMNS: Final = "SELECT password, ha1, ha1b FROM subscriber ORDER BY username"
+
+
+class Kamailio:
+    """A program that works on the same tables; each statement is a transaction."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        number = "SERIAL" if url.startswith("postgres") else "INTEGER"
+        self(_SUBSCRIBER.format(number=number))
+
+    def __call__(self, statement: str) -> list[tuple[object, ...]]:
+        if self._url.startswith("postgres"):
+            with Console(self._url) as console:
+                return console.query(statement)
+        with closing(sqlite3.connect(self._url.removeprefix("sqlite:///"))) as connection, connection:
+            return connection.execute(statement).fetchall()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def shared_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'msilo.db'}"
+    url: str = request.getfixturevalue("postgres_url")
+    return url
+
+
+async def test_nothing_is_left_of_the_password_that_a_user_had(shared_url: str) -> None:
+    kamailio = Kamailio(shared_url)
+    kamailio(
+        "INSERT INTO subscriber (username, domain, password, ha1, ha1b)"
+        " VALUES ('bob', 'example.com', 'old', 'old', 'old'), ('carol', 'example.com', 'hers', 'hers', 'hers')"
+    )
+    await create_schema(shared_url)
+    async with open_store(shared_url) as store:
+        assert await store.add_user(User.with_password(BOB, "secret")) is False
+        assert await found(store, BOB) == [User.with_password(BOB, "secret")]
+    # MD5 of bob:example.com:secret and of bob@example.com:example.com:secret, as `openssl md5` computes them.
+    ours = ("", "2664cba6663a734ef3a6fefc0c0d0821", "563dd2977d5c3d6b11c5582a9701f9b3")
+    assert kamailio(_ITS_COLUMNS) == [ours, ("hers", "hers", "hers")]
+
+
+async def test_a_password_that_another_program_gave_is_the_only_one(shared_url: str) -> None:
+    kamailio = Kamailio(shared_url)
+    await create_schema(shared_url)
+    theirs = with_password(BOB, "another").ha1
+    async with open_store(shared_url) as store:
+        await store.add_user(User.with_password(BOB, "secret"))
+        kamailio(f"UPDATE subscriber SET ha1 = '{theirs}', ha1b = '' WHERE username = 'bob'")
+        assert await found(store, BOB) == [User(owner=BOB, ha1=theirs)]
+        assert await store.list_users() == [User(owner=BOB, ha1=theirs)]
+        # Ours again.
+        await store.add_user(User.with_password(BOB, "third"))
+        assert await found(store, BOB) == [User.with_password(BOB, "third")]
 
 
 # -- The file ----------------------------------------------------------------------------------------------------------
@@ -145,8 +226,8 @@ async def test_a_change_is_seen_and_a_mistake_locks_nobody_out(path: Path, caplo
     users = UserFile(path)
     await UserFile(path).add_user(SECRET)
     users.load()
-    await UserFile(path).add_user(User.with_password(CAROL, "hers"))
-    assert await found(users, BOB, CAROL) == [SECRET, User.with_password(CAROL, "hers")]
+    await UserFile(path).add_user(with_password(CAROL, "hers"))
+    assert await found(users, BOB, CAROL) == [SECRET, with_password(CAROL, "hers")]
     path.write_text("bob\n")
     for _ in range(2):
         assert await found(users, BOB) == [SECRET]
@@ -184,7 +265,7 @@ async def test_a_file_that_cannot_be_read(path: Path, tmp_path: Path) -> None:
 
 async def test_a_name_that_cannot_stand_in_a_file(path: Path) -> None:
     with pytest.raises(SchemaError, match="colon"):
-        await UserFile(path).add_user(User.with_password(Aor("a:b", "example.com"), "x"))
+        await UserFile(path).add_user(with_password(Aor("a:b", "example.com"), "x"))
     assert not path.exists()
 
 
@@ -193,7 +274,7 @@ async def test_changes_at_the_same_time_are_all_made(path: Path) -> None:
     files = [UserFile(path), UserFile(path)]
     async with anyio.create_task_group() as tasks:
         for number, owner in enumerate(owners):
-            tasks.start_soon(files[number % 2].add_user, User.with_password(owner, "x"))
+            tasks.start_soon(files[number % 2].add_user, with_password(owner, "x"))
     assert {user.owner for user in await files[0].list_users()} == set(owners)
     async with anyio.create_task_group() as tasks:
         for number, owner in enumerate(owners):
@@ -234,10 +315,10 @@ async def test_who_holds_it_too_long_is_not_waited_for(path: Path) -> None:
     with path.open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(Unavailable, match=rf"^users file {path}: another program is changing it: try again$"):
-            await users.add_user(User.with_password(CAROL, "hers"))
+            await users.add_user(with_password(CAROL, "hers"))
         # To look is no change.
         assert await found(users, BOB, CAROL) == [SECRET, None]
-    assert await users.add_user(User.with_password(CAROL, "hers")) is True
+    assert await users.add_user(with_password(CAROL, "hers")) is True
 
 
 async def test_a_link_to_the_file_stays_one(path: Path, tmp_path: Path) -> None:
@@ -245,7 +326,7 @@ async def test_a_link_to_the_file_stays_one(path: Path, tmp_path: Path) -> None:
     elsewhere.mkdir()
     path.symlink_to("elsewhere/real")
     assert await UserFile(path).add_user(SECRET) is True
-    assert await UserFile(path).add_user(User.with_password(CAROL, "hers")) is True
+    assert await UserFile(path).add_user(with_password(CAROL, "hers")) is True
     assert path.is_symlink()
     assert await found(UserFile(elsewhere / "real"), BOB) == [SECRET]
     assert list(elsewhere.iterdir()) == [elsewhere / "real"]
@@ -256,7 +337,7 @@ async def test_whose_file_it_is_stays_so(path: Path) -> None:
     await UserFile(path).add_user(SECRET)
     os.chown(path, 65534, 65533)
     path.chmod(0o640)
-    await UserFile(path).add_user(User.with_password(CAROL, "hers"))
+    await UserFile(path).add_user(with_password(CAROL, "hers"))
     status = path.stat()
     assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (65534, 65533, 0o640)
 

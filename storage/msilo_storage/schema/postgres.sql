@@ -93,7 +93,7 @@ CREATE TABLE IF NOT EXISTS subscriber (
     id       SERIAL PRIMARY KEY NOT NULL,
     username VARCHAR(64)  DEFAULT '' NOT NULL,
     domain   VARCHAR(64)  DEFAULT '' NOT NULL,
-    -- Ours are never kept.
+    -- Of whom we add it is empty.
     password VARCHAR(64)  DEFAULT '' NOT NULL,
     -- MD5(username:domain:password), or where Kamailio hashes with SHA-256, that.
     ha1      VARCHAR(128) DEFAULT '' NOT NULL,
@@ -107,7 +107,9 @@ ALTER TABLE subscriber
     ALTER COLUMN username TYPE VARCHAR,
     ALTER COLUMN domain   TYPE VARCHAR,
     ADD COLUMN IF NOT EXISTS ha1_sha256     VARCHAR(64) DEFAULT '' NOT NULL,
-    ADD COLUMN IF NOT EXISTS ha1_sha512_256 VARCHAR(64) DEFAULT '' NOT NULL;
+    ADD COLUMN IF NOT EXISTS ha1_sha512_256 VARCHAR(64) DEFAULT '' NOT NULL,
+    -- ha1 as it was when these two were written: they are of an old password where another program has changed it.
+    ADD COLUMN IF NOT EXISTS ha1_then       VARCHAR(128) DEFAULT '' NOT NULL;
 
 -- Kamailio keeps the versions of all its tables here, and refuses to start when one differs.
 CREATE TABLE IF NOT EXISTS version (

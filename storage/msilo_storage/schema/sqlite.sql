@@ -81,7 +81,7 @@ CREATE TABLE IF NOT EXISTS subscriber (
     id             INTEGER PRIMARY KEY NOT NULL,
     username       VARCHAR(64)  DEFAULT '' NOT NULL,
     domain         VARCHAR(64)  DEFAULT '' NOT NULL,
-    -- Ours are never kept.
+    -- Of whom we add it is empty.
     password       VARCHAR(64)  DEFAULT '' NOT NULL,
     -- MD5(username:domain:password), or where Kamailio hashes with SHA-256, that.
     ha1            VARCHAR(128) DEFAULT '' NOT NULL,
@@ -90,6 +90,8 @@ CREATE TABLE IF NOT EXISTS subscriber (
     -- Those of the other algorithms of RFC 8760.
     ha1_sha256     VARCHAR(64) NOT NULL DEFAULT '',
     ha1_sha512_256 VARCHAR(64) NOT NULL DEFAULT '',
+    -- ha1 as it was when these two were written: they are of an old password where another program has changed it.
+    ha1_then       VARCHAR(128) NOT NULL DEFAULT '',
     CONSTRAINT subscriber_account_idx UNIQUE (username, domain)
 );
 CREATE INDEX IF NOT EXISTS subscriber_username_idx ON subscriber (username);
