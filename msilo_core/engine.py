@@ -169,8 +169,7 @@ class Engine(Element):
         now = self._told(now)
         actions += self._desk.handle_timeout(now)
         actions += self._silo.handle_timeout(now)
-        for _ in self._cleaner.pop_due(now.mono_ms):
-            actions += self._clean(now)
+        actions += [self._expire(now) for _ in self._cleaner.pop_due(now.mono_ms)]
         return actions
 
     # -- Questions -----------------------------------------------------------------------------------------------------
@@ -511,20 +510,21 @@ class Engine(Element):
         silo = self._config.silo
         self._cleaner.arm(None, now.mono_ms + silo.check_time * silo.clean_period * 1000)
 
-    def _clean(self, now: Moment) -> list[Action]:
-        self._arm_cleaner(now)
-        return [self._expire(now)]
-
     def _expire(self, now: Moment) -> Expire:
         return Expire(self._desk.issue_patiently(self._expired), now.unix_ms)
 
     def _expired(self, completion: Completion, now: Moment) -> list[Action]:
         if not isinstance(completion, Expired):
             self.statistics.storage_failures += 1
-            return []
-        self.statistics.expired_messages += completion.messages
-        # A store deletes so many at a time that nobody waits for it long; there may be more.
-        return [self._expire(now)] if completion.messages and not self._closing else []
+        else:
+            self.statistics.expired_messages += completion.messages
+            if completion.messages and not self._closing:
+                # A store deletes so many at a time that nobody waits for it long; there may be more.
+                return [self._expire(now)]
+        if not self._closing:
+            # Not before: a store that hangs is not asked again and again.
+            self._arm_cleaner(now)
+        return []
 
 
 def _is_literal(host: str) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from msilo_core import Config, Expired, Flow, Limits, LocalError, ServerRoute, SiloRoute
-from msilo_core.actions import Action, Dump, Expire, LookUp, Settle, Store
+from msilo_core.actions import Action, Dump, Expire, LookUp, Settle, StorageFailed, Store
 from msilo_core.route import Call
 from tests.core.world import (
     BOB,
@@ -119,6 +119,29 @@ def test_rounds_of_the_cleaner_follow_each_other_while_there_is_something_to_del
     (again,) = world.engine.complete(Expired(expire.token, 10_000), world.now)
     assert isinstance(again, Expire)
     assert world.engine.complete(Expired(again.token, 0), world.now) == []
+
+
+def test_the_next_round_of_the_cleaner_waits_for_the_store() -> None:
+    world = World()
+    world.hold = {Expire}
+    world.pass_time(3_600_000)
+    (expire,) = world.held
+    world.held.clear()
+    assert world.engine.complete(StorageFailed(expire.token, "it hung"), world.now) == []
+    world.pass_time(599_999)
+    assert not world.held
+    world.pass_time(1)
+    assert len(world.held) == 1
+
+
+def test_the_cleaner_ends_with_a_graceful_end() -> None:
+    world = World()
+    world.hold = {Expire}
+    world.pass_time(600_000)
+    (expire,) = world.held
+    world.engine.close(world.now)
+    assert world.engine.complete(Expired(expire.token, 10_000), world.now) == []
+    assert world.engine.next_timeout() is None
 
 
 # -- Bindings that change ----------------------------------------------------------------------------------------------
