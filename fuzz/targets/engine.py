@@ -1,122 +1,97 @@
-"""The engine: octets, completions and time in any order."""
+"""The engine: a story of octets, completions and time, in any order, and what is promised whatever happens.
 
-import random
+A story is text, so that a seed can be read and a find be understood: records between RECORD SEPARATORs (0x1E). The
+first holds words that say how the engine is set up, see :data:`fuzz.world.SETTINGS`. Each of the others is a letter,
+as many single figures as the step has arguments, and octets. The steps:
+
+====== ===========================================================================================================
+``M``  peer, sender, owner, number: the peer sends a MESSAGE; octets: its own header lines, an empty one, the body
+``G``  peer, owner, number: the peer sends a REGISTER; octets: its own header lines, as Contact
+``A``  n: a phone answers the request that the engine sent n requests ago; octets: status line and header lines
+``U``  peer: a datagram of these octets
+``S``  peer: these octets on the peer's stream
+``O``  peer: its stream is opened
+``K``  peer: its stream is closed
+``C``  n: the store carries out the n-th of the actions that it was asked for, and says so
+``F``  n: it fails to
+``X``  n: it carries it out, and says that it failed: nobody knows, as when a connection breaks
+``P``  from here on the store does at once what it is asked for
+``H``  from here on it does not
+``N``  n: the request that was sent n requests ago could not be sent
+``T``  octets: so many milliseconds pass, with every deadline on the way
+``J``  octets: so many milliseconds pass in one leap, as when a machine slept
+``D``  owner: the application asks for a delivery
+``Z``  a graceful end begins
+``Y``  its patience ends
+====== ===========================================================================================================
+
+Numbers beyond what there is count from the start again, so that nearly every record says something.
+"""
+
+from collections.abc import Callable
 from typing import Final
 
-from msilo_core import Config, Engine, Flow, Limits, Moment
-from msilo_core.actions import (
-    Action,
-    Bind,
-    Binding,
-    Bound,
-    Completion,
-    Dump,
-    Dumped,
-    Expire,
-    Expired,
-    FindUser,
-    LookedUp,
-    LookUp,
-    Send,
-    Settle,
-    Settled,
-    StorageFailed,
-    Store,
-    Stored,
-    UserFound,
-)
+from fuzz.targets.text import decoded
+from fuzz.world import Failure, World
 
 __all__ = ["engine"]
 
-_START: Final = Moment(0, 1_790_000_000_000)
-_UDP: Final = Flow("udp", ("127.0.0.1", 5060), ("127.0.0.1", 5071))
-_TCP: Final = Flow("tcp", ("127.0.0.1", 5060), ("127.0.0.1", 5071), 1)
+_SEPARATOR: Final = b"\x1e"
+_RECORDS_MAX: Final = 64
+_LEAP_MS_MAX: Final = 300_000_000
 
 
 def engine(data: bytes) -> None:
-    """A story told to the engine: datagrams, octets of streams, time, and a store that answers in any order.
-
-    Each step is an octet that says what happens, two for a length, and so many octets.
-    """
-    world = _World()
-    while data:
-        what, size = data[0], int.from_bytes(data[1:3], "big")
-        step, data = data[3 : 3 + size], data[3 + size :]
-        world.step(what, step)
+    """Tell a story to an engine, then let the store and time make an end of everything."""
+    words, *records = data.split(_SEPARATOR)[: _RECORDS_MAX + 1]
+    world = World(frozenset(decoded(words).split()))
+    for record in records:
+        step = _STEPS.get(record[:1])
+        if step is not None:
+            figures, tell = step
+            tell(world, [octet % 10 for octet in record[1 : figures + 1].ljust(figures, b"0")], record[figures + 1 :])
+            world.check()
     world.end()
 
 
-class _World:
-    def __init__(self) -> None:
-        self.now = _START
-        self.engine = Engine(Config(), Limits(), entropy=random.Random(1), now=self.now)
-        self.awaited: dict[int, Action] = {}
-        self.bindings: tuple[Binding, ...] = ()
-        self.rows = 0
+def _message(world: World, figures: list[int], octets: bytes) -> None:
+    peer, sender, owner, number = figures
+    world.message(peer, sender, owner, number, decoded(octets))
 
-    def step(self, what: int, data: bytes) -> None:
-        match what % 5:
-            case 0:
-                self.take(self.engine.receive_datagram(data, _UDP, self.now))
-            case 1:
-                if data:
-                    self.take(self.engine.receive_stream(data, _TCP, self.now))
-            case 2:
-                self.now = Moment(self.now.mono_ms + 97 * what, self.now.unix_ms + 97 * what)
-                self.take(self.engine.handle_timeout(self.now))
-            case 3:
-                self.take(self.engine.flow_closed(_TCP, "fuzzed", self.now))
-            case _:
-                for _ in range(what // 5 % 8 + 1):
-                    self.complete(fail=what >= 128)
 
-    def take(self, actions: list[Action]) -> None:
-        for action in actions:
-            if isinstance(action, LookUp | Bind | Store | FindUser | Dump | Settle | Expire):
-                assert action.token not in self.awaited, "a token was issued twice"
-                self.awaited[action.token] = action
-            elif isinstance(action, Send):
-                assert action.data, "nothing is sent"
+def _register(world: World, figures: list[int], octets: bytes) -> None:
+    peer, owner, number = figures
+    world.register(peer, owner, number, decoded(octets))
 
-    def complete(self, *, fail: bool) -> None:
-        if not self.awaited:
-            return
-        token = next(iter(self.awaited))
-        action = self.awaited.pop(token)
-        self.take(self.engine.complete(StorageFailed(token, "fuzzed") if fail else self.answer(action), self.now))
 
-    def answer(self, action: Action) -> Completion:
-        match action:
-            case LookUp():
-                return LookedUp(action.token, self.bindings, bool(self.rows % 2))
-            case Bind():
-                self.bindings = action.contacts
-                return Bound(action.token, self.bindings, bool(self.rows))
-            case Store():
-                self.rows += 1
-                return Stored(action.token, self.rows)
-            case FindUser():
-                return UserFound(action.token, None)
-            case Dump():
-                return Dumped(action.token, ())
-            case Settle():
-                return Settled(action.token)
-            case Expire():
-                return Expired(action.token, 0)
-            case _:
-                raise AssertionError(action)
+def _answer(world: World, figures: list[int], octets: bytes) -> None:
+    status_line, _, headers = decoded(octets).partition("\n")
+    world.answer(figures[0], status_line, headers)
 
-    def end(self) -> None:
-        """Time and the store make an end of everything: nothing may stay under way, no deadline in the past."""
-        for _ in range(1_000):
-            while self.awaited:
-                self.complete(fail=False)
-            due_ms = self.engine.next_timeout()
-            if due_ms is None or due_ms > self.now.mono_ms + 100_000:
-                break
-            later_ms = max(due_ms - self.now.mono_ms, 0)
-            self.now = Moment(self.now.mono_ms + later_ms, self.now.unix_ms + later_ms)
-            self.take(self.engine.handle_timeout(self.now))
-        else:
-            raise AssertionError("deadlines without end")
-        assert self.engine.is_idle, "something is under way for ever"
+
+def _milliseconds(octets: bytes) -> int:
+    digits = bytes(octet for octet in octets[:9] if octet in b"0123456789")
+    return min(int(digits or b"0"), _LEAP_MS_MAX)
+
+
+_STEPS: Final[dict[bytes, tuple[int, Callable[[World, list[int], bytes], None]]]] = {
+    b"M": (4, _message),
+    b"G": (3, _register),
+    b"A": (1, _answer),
+    b"U": (1, lambda world, figures, octets: world.datagram(figures[0], octets)),
+    b"S": (1, lambda world, figures, octets: world.stream(figures[0], octets)),
+    b"O": (1, lambda world, figures, _: world.open(figures[0])),
+    b"K": (1, lambda world, figures, _: world.close_stream(figures[0])),
+    b"C": (1, lambda world, figures, _: world.complete(figures[0], Failure.NONE)),
+    b"F": (1, lambda world, figures, _: world.complete(figures[0], Failure.NOT_DONE)),
+    b"X": (1, lambda world, figures, _: world.complete(figures[0], Failure.DONE)),
+    b"P": (0, lambda world, _, __: world.be_prompt(True)),
+    b"H": (0, lambda world, _, __: world.be_prompt(False)),
+    b"N": (1, lambda world, figures, _: world.fail_to_send(figures[0])),
+    b"T": (0, lambda world, _, octets: world.pass_time(_milliseconds(octets))),
+    b"J": (0, lambda world, _, octets: world.leap(_milliseconds(octets))),
+    b"D": (1, lambda world, figures, _: world.dump(figures[0])),
+    b"Z": (0, lambda world, _, __: world.close()),
+    b"Y": (0, lambda world, _, __: world.abandon()),
+}
+"""By letter: how many figures it takes, and what it does."""

@@ -1,0 +1,60 @@
+"""The engine's books against its limits. They are private: nothing but a check of them may look."""
+# pyright: reportPrivateUsage=false
+
+from collections import Counter
+from collections.abc import Sequence
+
+from msilo_core import Engine, Limits
+from msilo_core.actions import Dump, Expire, Settle, StorageAction
+
+__all__ = ["check_bounds"]
+
+
+def check_bounds(engine: Engine, limits: Limits, awaited: Sequence[StorageAction], *, is_over: bool = False) -> None:
+    """Check that nothing has grown over its limit, and that all is empty where a story is over.
+
+    Args:
+        engine: of which the story is told.
+        limits: of the engine.
+        awaited: storage actions without a completion.
+        is_over: whether nothing is under way any more.
+    """
+    _check_transactions(engine, limits)
+    _check_silo(engine, limits)
+    _check_store(engine, limits, awaited)
+    assert engine._streams_bytes <= limits.streams_bytes_max
+    if is_over:
+        left = [engine._silo._inboxes, engine._silo._unsettled, engine._streams, engine._servers._claims]
+        assert not any(left), left
+        counts = [engine._servers.active_count, engine._clients.active_count, engine._silo._turns_taken]
+        assert not any([*counts, engine._streams_bytes]), counts
+
+
+def _check_transactions(engine: Engine, limits: Limits) -> None:
+    servers, clients = engine._servers, engine._clients
+    assert servers.active_count <= limits.server_transactions_max
+    assert servers.finished_count <= limits.finished_transactions_max
+    assert servers.finished_bytes <= limits.finished_transactions_bytes_max
+    assert clients.active_count <= limits.client_transactions_max
+    assert len(clients._completed) <= limits.finished_transactions_max
+
+
+def _check_silo(engine: Engine, limits: Limits) -> None:
+    silo = engine._silo
+    assert silo._turns_taken <= limits.deliveries_max
+    assert len(silo._turns_awaited) <= limits.deliveries_waiting_max
+    for inbox in silo._inboxes.values():
+        assert len(inbox.line) <= limits.waiting_per_owner_max
+        assert len(inbox.page) <= limits.page_messages_max
+        assert len(inbox.bindings) <= limits.bindings_per_aor_max
+
+
+def _check_store(engine: Engine, limits: Limits, awaited: Sequence[StorageAction]) -> None:
+    """What was begun goes on when the desk is full: one action of each request, each page, and the cleaner's."""
+    deliveries = limits.deliveries_max * (limits.page_messages_max + 1)
+    assert len(awaited) <= limits.storage_actions_max + limits.server_transactions_max + deliveries + 1
+    assert sum(isinstance(action, Expire) for action in awaited) <= 1, "the store is asked to clean while it cleans"
+    dumps = Counter(action.owner for action in awaited if isinstance(action, Dump))
+    settles = Counter(action.message_id for action in awaited if isinstance(action, Settle))
+    assert not [count for count in (*dumps.values(), *settles.values()) if count > 1], "the same is asked twice"
+    assert engine._desk.is_idle == (not awaited)

@@ -1,0 +1,103 @@
+"""The peers of a story: who they are, and the well-formed messages that they write."""
+
+from typing import Final
+
+from msilo_core.digest import answer, choose
+from msilo_core.fields import Challenge
+from msilo_core.flow import Address, Flow
+from msilo_core.message import Request, Response
+from msilo_core.uri import Aor
+
+__all__ = ["PASSWORD", "PEERS", "PROXY", "SERVER", "USERS", "challenges_of", "message", "register", "response_to"]
+
+SERVER: Final[Address] = ("127.0.0.1", 5060)
+
+PROXY: Final[Address] = ("127.0.0.9", 5060)
+"""Where everything for other domains goes, if it goes anywhere."""
+
+PEERS: Final = (
+    Flow("udp", SERVER, ("127.0.0.1", 5071)),
+    Flow("udp", SERVER, ("127.0.0.2", 5072)),
+    Flow("udp", SERVER, ("192.0.2.3", 5073)),
+    Flow("tcp", SERVER, ("127.0.0.4", 5074), 1),
+    Flow("tcp", SERVER, ("127.0.0.4", 5075), 2),
+    Flow("tcp", SERVER, ("192.0.2.6", 5076), 3),
+)
+"""Two that are trusted and one that is not, by datagrams; then the same by streams."""
+
+USERS: Final = tuple(Aor(name, "example.com") for name in ("alice", "bob", "carol"))
+PASSWORD: Final = "secret"
+
+
+def message(peer: Flow, sender: Aor, owner: Aor, number: int, text: str, challenges: list[Challenge]) -> bytes:
+    """Return a MESSAGE; `text` is header lines of its own, and after an empty one the body.
+
+    Args:
+        peer: by whom it goes.
+        sender: From.
+        owner: To and Request-URI.
+        number: tells it from others of the same sender.
+        text: lines end in a line feed.
+        challenges: what is answered in it, if anything.
+    """
+    headers, _, body = text.partition("\n\n")
+    return _request(peer, "MESSAGE", str(owner), sender, owner, number, headers, body, challenges)
+
+
+def register(peer: Flow, owner: Aor, number: int, text: str, challenges: list[Challenge]) -> bytes:
+    """Return a REGISTER; `text` is header lines of its own, as Contact and Expires."""
+    return _request(peer, "REGISTER", f"sip:{owner.domain}", owner, owner, number, text, "", challenges)
+
+
+def response_to(request: Request, status_line: str, text: str) -> bytes:
+    """Return a phone's response to a request of ours: ``200 OK``, and header lines of its own."""
+    head = [f"SIP/2.0 {status_line or '200 OK'}"]
+    head += [f"Via: {value}" for value in request.get_all("via")]
+    head += [f"{name}: {request.get(name)}" for name in ("from", "call-id", "cseq")]
+    tag = "" if request.to.tag else ";tag=phone"
+    return _octets([*head, f"To: {request.get('to')}{tag}", *_lines(text)], b"")
+
+
+def challenges_of(response: Response) -> list[Challenge]:
+    """Return the challenges of a 401 or 407."""
+    return [*response.www_authenticate, *response.proxy_authenticate]
+
+
+def _request(
+    peer: Flow,
+    method: str,
+    uri: str,
+    sender: Aor,
+    owner: Aor,
+    number: int,
+    text: str,
+    body: str,
+    challenges: list[Challenge],
+) -> bytes:
+    host, port = peer.remote
+    lines = [
+        f"{method} {uri} SIP/2.0",
+        f"Via: SIP/2.0/{peer.transport.upper()} {host}:{port};branch=z9hG4bK{method[0]}{sender.username}{number};rport",
+        f"From: <{sender}>;tag=f{number}",
+        f"To: <{owner}>",
+        f"Call-ID: {method[0]}{sender.username}",
+        f"CSeq: {number} {method}",
+        *_lines(text),
+    ]
+    octets = body.encode("utf-8", "surrogateescape")
+    name = "Authorization" if method == "REGISTER" else "Proxy-Authorization"
+    for challenge in choose(challenges):
+        credentials = answer(
+            challenge, sender.username, PASSWORD, method=method, uri=uri, body=octets, cnonce="c", nc=number
+        )
+        lines.append(f"{name}: {credentials}")
+    return _octets(lines, octets)
+
+
+def _lines(text: str) -> list[str]:
+    return [line for line in text.split("\n") if line]
+
+
+def _octets(lines: list[str], body: bytes) -> bytes:
+    head = "\r\n".join([*lines, f"Content-Length: {len(body)}"])
+    return head.encode("utf-8", "surrogateescape") + b"\r\n\r\n" + body

@@ -1,0 +1,198 @@
+"""What an engine owes the world whatever it is told, as far as it shows in what it asks for."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Final, TypeAlias
+
+import msgspec
+
+from fuzz.peers import PROXY
+from fuzz.store import ModelStore
+from msilo_core import Flow, Limits, Moment
+from msilo_core.actions import (
+    Bind,
+    Bound,
+    Completion,
+    Dumped,
+    Message,
+    Outcome,
+    Send,
+    Settle,
+    Settled,
+    StorageAction,
+    Store,
+    Stored,
+)
+from msilo_core.framing import Keepalive, Malformed
+from msilo_core.message import Request, Response, parse_message, tokenise
+from msilo_core.uri import Aor
+
+__all__ = ["Promises"]
+
+Key: TypeAlias = tuple[str, int, str]
+"""Call-ID, CSeq number and From tag: what tells a message from all others (RFC 3261 section 8.2.2.2)."""
+
+# What the engine adds to a message that was as long as it may be.
+_ROOMY: Final = Limits(
+    message_bytes_max=2**20, head_bytes_max=2**20, line_bytes_max=2**20, headers_max=1_000, uri_bytes_max=2**16
+)
+
+
+class Arrival(msgspec.Struct):
+    """A request that came: as it stands in its responses.
+
+    Attributes:
+        hosts: where it came from.
+        times: how often it came.
+    """
+
+    hosts: set[str]
+    times: int
+
+
+class Promises:
+    """Sees everything that goes into an engine and comes out of it, and fails where a promise is broken."""
+
+    def __init__(self, store: ModelStore, limits: Limits) -> None:
+        self._store = store
+        self._limits = limits
+        self._tokens: set[int] = set()
+        self._arrivals: dict[tuple[str | None, str | None], Arrival] = {}
+        self._registrants: dict[Aor, set[str]] = defaultdict(set)
+        self._bound: set[tuple[str, int]] = set()
+        self._stored: set[Key] = set()
+        self._leased: dict[Key, Message] = {}
+        self._settling: dict[int, Settle] = {}
+        self._sent: dict[str, Key] = {}
+        self._branches: dict[tuple[Key, str], set[str]] = defaultdict(set)
+        self._statuses: dict[Key, set[int]] = defaultdict(set)
+
+    # -- What goes in --------------------------------------------------------------------------------------------------
+
+    def received(self, framed: Iterable[Request | Response | Malformed | Keepalive], flow: Flow) -> None:
+        """Octets are about to be told that hold these."""
+        for one in framed:
+            message = one.message if isinstance(one, Malformed) else one
+            if isinstance(message, Request):
+                self._note_arrival(message, flow)
+            elif isinstance(one, Response):
+                key = self._sent.get(one.via.branch)
+                if key is not None:
+                    self._statuses[key].add(one.status)
+
+    def _note_arrival(self, request: Request, flow: Flow) -> None:
+        if request.method == "ACK":
+            return
+        arrival = self._arrivals.setdefault(_as_answered(request), Arrival(set(), 0))
+        arrival.hosts.add(flow.remote[0])
+        arrival.times += 1
+
+    def completed(self, action: StorageAction, completion: Completion) -> None:
+        """A completion is about to be told."""
+        match action, completion:
+            case Bind(callid=callid, cseq=cseq), Bound(bindings=bindings):
+                assert len(bindings) <= self._limits.bindings_per_aor_max
+                self._bound.add((callid, cseq))
+            case Store(message=message), Stored():
+                self._stored.add(_key_of_row(message))
+            case _, Dumped(messages=messages):
+                self._leased |= {_key_of_row(message): message for message in messages}
+            case Settle(message_id=message_id, outcome=outcome), _:
+                # One that failed is asked for again, but for a lease that ends by itself.
+                if isinstance(completion, Settled) or outcome is Outcome.RELEASED:
+                    self._settling.pop(message_id, None)
+            case _:
+                pass
+
+    # -- What comes out ------------------------------------------------------------------------------------------------
+
+    def asked(self, action: StorageAction) -> None:
+        """The store is asked for something."""
+        assert action.token not in self._tokens, "a token is issued twice"
+        self._tokens.add(action.token)
+        match action:
+            case Bind(owner=owner, contacts=contacts):
+                self._registrants[owner] |= {contact.flow.remote[0] for contact in contacts}
+            case Settle(message_id=message_id):
+                self._check_outcome(action)
+                self._settling[message_id] = action
+            case _:
+                pass
+
+    def sent(self, send: Send, now: Moment) -> Request | Response | None:
+        """Something is sent; return what it is, None for an answer to a ping."""
+        if send.data == b"\r\n":
+            assert send.flow.is_stream, "a datagram is no ping"
+            return None
+        message = tokenise(send.data, _ROOMY)
+        if isinstance(message, Response):
+            self._check_response(message, send.flow)
+            return message
+        message = parse_message(send.data, _ROOMY)
+        assert isinstance(message, Request)
+        if message.via.branch not in self._sent:
+            self._sent[message.via.branch] = _key_of(message)
+            self._check_request(message, send.flow, now)
+            return message
+        return None
+
+    def _check_outcome(self, settle: Settle) -> None:
+        """A message counts as delivered only if a phone said that it has it."""
+        if settle.outcome is not Outcome.DELIVERED:
+            return
+        (row,) = [row for row in self._leased.values() if row.message_id == settle.message_id]
+        statuses = self._statuses[_key_of_row(row)]
+        assert any(status // 100 == 2 or status == 482 for status in statuses), "delivered, and nobody said so"
+
+    def _check_response(self, response: Response, flow: Flow) -> None:
+        arrival = self._arrivals.get(_as_answered(response))
+        assert arrival is not None, "a response to what is no request, or to an ACK"
+        assert flow.remote[0] in arrival.hosts, "a response to somebody who asked nothing"
+        if response.status // 100 != 2:
+            return
+        response.validate()
+        method, key = response.cseq.method, _key_of(response)
+        if method == "REGISTER":
+            assert (response.call_id, response.cseq.number) in self._bound, "registered, and the store does not know"
+        elif method == "MESSAGE":
+            has_it = any(status // 100 == 2 for status in self._statuses[key])
+            assert has_it or (response.status == 202 and key in self._stored), "accepted, and nobody has it"
+
+    def _check_request(self, request: Request, flow: Flow, now: Moment) -> None:
+        """A branch begins."""
+        assert request.method == "MESSAGE", request.method
+        if flow.remote == PROXY:
+            return
+        key = _key_of(request)
+        assert any(flow.remote[0] in hosts for hosts in self._registrants.values()), "sent to a stranger"
+        row = self._leased.get(key)
+        if row is not None:
+            self._check_delivery(row, flow, now)
+            return
+        branches = self._branches[key, request.request_uri]
+        branches.add(request.via.branch)
+        # One that comes again when its transaction is over is a new one.
+        assert len(branches) <= self._arrivals[_as_answered(request)].times, "relayed twice"
+
+    def _check_delivery(self, row: Message, flow: Flow, now: Moment) -> None:
+        assert flow.remote[0] in self._registrants[row.owner], "sent to somebody else than its owner"
+        assert row.exp_time_s > now.unix_s, "sent after it expired"
+        before = [
+            message.message_id
+            for message in self._store.waiting(row.owner, now.unix_s)
+            if message.message_id < row.message_id and message.message_id not in self._settling
+        ]
+        assert not before, "sent before what came before it"
+
+
+def _as_answered(message: Request | Response) -> tuple[str | None, str | None]:
+    """Return Call-ID and CSeq as they stand in a request and in its responses."""
+    return message.get("call-id"), message.get("cseq")
+
+
+def _key_of(message: Request | Response) -> Key:
+    return message.call_id, message.cseq.number, message.from_.tag
+
+
+def _key_of_row(message: Message) -> Key:
+    return message.callid, message.cseq, message.from_tag

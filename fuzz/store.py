@@ -1,0 +1,57 @@
+"""The store behind an engine in a story: it really holds rows, bindings and users."""
+
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from msilo_core.actions import Bind, Completion, Dump, Expire, FindUser, LookUp, Message, Settle, StorageAction, Store
+from msilo_core.uri import Aor
+from msilo_core.users import User
+from msilo_storage.memory import MemoryStorage
+
+__all__ = ["ModelStore"]
+
+T = TypeVar("T")
+
+
+class ModelStore:
+    """The store in memory, one action at a time and without an event loop."""
+
+    def __init__(self, users: tuple[Aor, ...], password: str) -> None:
+        """Make a store that holds nothing but users, all with one password."""
+        self._memory = MemoryStorage()
+        for owner in users:
+            _finished(self._memory.add_user(User.with_password(owner, password)))
+
+    def carry_out(self, action: StorageAction) -> Completion:
+        """Do what the engine asks for."""
+        memory = self._memory
+        match action:
+            case Store():
+                return _finished(memory.append([action]))[0]
+            case LookUp():
+                return _finished(memory.look_up([action]))[0]
+            case FindUser():
+                return _finished(memory.find_users([action]))[0]
+            case Bind():
+                return _finished(memory.bind([action]))[0]
+            case Dump():
+                return _finished(memory.dump([action]))[0]
+            case Settle():
+                return _finished(memory.settle([action]))[0]
+            case Expire():
+                return _finished(memory.expire([action]))[0]
+
+    def waiting(self, owner: Aor, now_s: int) -> list[Message]:
+        """Return what waits for delivery, oldest first."""
+        rows = _finished(self._memory.list(str(owner)))
+        return [row for row in rows if row.exp_time_s > now_s and row.snd_time_s == 0]
+
+
+def _finished(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Return the result of a coroutine that waits for nothing, as those of the memory store."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+    raise AssertionError("the memory store waited")

@@ -1,0 +1,279 @@
+"""Everything around an engine in a story: peers, a store that keeps what it is given, and a clock."""
+
+import random
+from enum import Enum
+from typing import Any, Final, TypeVar
+
+from fuzz.bounds import check_bounds
+from fuzz.peers import PASSWORD, PEERS, PROXY, USERS, challenges_of, message, register, response_to
+from fuzz.promises import Promises
+from fuzz.store import ModelStore
+from msilo_core import Config, Engine, Flow, Limits, Moment
+from msilo_core.actions import (
+    Action,
+    Bind,
+    CloseFlow,
+    Completion,
+    Dropped,
+    Dump,
+    Expire,
+    FindUser,
+    LookUp,
+    Send,
+    Settle,
+    StorageAction,
+    StorageFailed,
+    Store,
+)
+from msilo_core.config import AuthConfig, SiloConfig
+from msilo_core.errors import LocalError
+from msilo_core.fields import Challenge
+from msilo_core.framing import StreamFramer, frame_datagram
+from msilo_core.message import Request, Response
+from msilo_core.route import SiloRoute
+
+__all__ = ["SETTINGS", "Failure", "World"]
+
+T = TypeVar("T")
+
+_EPOCH_MS: Final = 1_790_000_000_000
+
+# So many deadlines in a row are more than the longest story has: they would go on for ever.
+_DEADLINES_MAX: Final = 5_000
+# Later than this after the last step only the cleaner has anything to do.
+_AFTERMATH_MS: Final = 100_000
+
+SETTINGS: Final[dict[str, dict[str, Any]]] = {
+    "digest": {"auth": AuthConfig(algorithms=("MD5",), nonce_lifetime_s=10)},
+    "domains": {"domains": frozenset({"example.com"})},
+    "proxy": {"domains": frozenset({"example.net"}), "foreign": f"sip:{PROXY[0]}:{PROXY[1]};lr"},
+    "lazy": {"path_mode": "lazy"},
+    "dated": {"silo": SiloConfig(add_date=1, expire_time=20)},
+}
+"""What a word at the begin of a story sets in :class:`msilo_core.Config`. ``silo`` takes the route of that name instead
+of the server's, ``small`` limits that are soon reached, ``prompt`` a store that does at once what it is asked for."""
+
+_SMALL: Final = Limits(
+    message_bytes_max=3_000,
+    streams_bytes_max=4_000,
+    server_transactions_max=4,
+    server_transactions_bytes_max=4_000,
+    finished_transactions_max=2,
+    finished_transactions_bytes_max=2_000,
+    client_transactions_max=2,
+    storage_actions_max=4,
+    bindings_per_aor_max=3,
+    nonces_max=2,
+    waiting_per_owner_max=1,
+    deliveries_max=1,
+    deliveries_waiting_max=1,
+    page_messages_max=2,
+)
+
+
+class Failure(Enum):
+    """How the store fails at one action."""
+
+    NONE = "none"
+    NOT_DONE = "not done"
+    DONE = "done"
+    """It says that it failed, and has carried it out all the same."""
+
+
+class World:
+    """One engine, and what the steps of a story do to it."""
+
+    def __init__(self, words: frozenset[str]) -> None:
+        """Set it up as the first record of a story says."""
+        changes: dict[str, Any] = {}
+        for word, settings in SETTINGS.items():
+            if word in words:
+                changes |= settings
+        self._config = Config(**changes)
+        self._limits = _SMALL if "small" in words else Limits()
+        self._mono_ms = 0
+        self._store = ModelStore(USERS, PASSWORD)
+        self._is_prompt = "prompt" in words
+        self._awaited: list[StorageAction] = []
+        self._requests: list[tuple[Send, Request]] = []
+        self._challenges: dict[Flow, list[Challenge]] = {}
+        self._framers: dict[Flow, StreamFramer] = {}
+        self._promises = Promises(self._store, self._limits)
+        self._engine = Engine(
+            self._config,
+            self._limits,
+            entropy=random.Random(1),
+            now=self._now,
+            route=SiloRoute() if "silo" in words else None,
+        )
+
+    # -- Peers ---------------------------------------------------------------------------------------------------------
+
+    def message(self, peer: int, sender: int, owner: int, number: int, text: str) -> None:
+        """Let a peer send a MESSAGE."""
+        flow = _pick(PEERS, peer)
+        challenges = self._challenges.get(flow, [])
+        self._deliver(flow, message(flow, _pick(USERS, sender), _pick(USERS, owner), number, text, challenges))
+
+    def register(self, peer: int, owner: int, number: int, text: str) -> None:
+        """Let a peer send a REGISTER."""
+        flow = _pick(PEERS, peer)
+        self._deliver(flow, register(flow, _pick(USERS, owner), number, text, self._challenges.get(flow, [])))
+
+    def answer(self, ago: int, status_line: str, text: str) -> None:
+        """Let whoever got a request of the engine's answer it, perhaps again."""
+        if self._requests:
+            send, request = _pick(self._requests[::-1], ago)
+            self._deliver(send.flow, response_to(request, status_line, text))
+
+    def datagram(self, peer: int, data: bytes) -> None:
+        """Let a peer send any octets; on its stream if it has one."""
+        self._deliver(_pick(PEERS, peer), data)
+
+    def stream(self, peer: int, data: bytes) -> None:
+        """Let a peer send any octets on a stream."""
+        self._deliver(_pick(_STREAMS, peer), data)
+
+    def open(self, peer: int) -> None:
+        """Let a stream be accepted."""
+        self._take(self._engine.flow_opened(_pick(_STREAMS, peer), self._now))
+
+    def close_stream(self, peer: int) -> None:
+        """Let a stream end."""
+        flow = _pick(_STREAMS, peer)
+        self._framers.pop(flow, None)
+        self._take(self._engine.flow_closed(flow, "the peer closed it", self._now))
+
+    def fail_to_send(self, ago: int) -> None:
+        """Let it turn out that a request could not be sent."""
+        if self._requests:
+            send, _ = _pick(self._requests[::-1], ago)
+            self._take(self._engine.send_failed(send.token, self._now))
+
+    # -- The store -----------------------------------------------------------------------------------------------------
+
+    def complete(self, number: int, failure: Failure) -> None:
+        """Let the store carry out one of the actions that wait, or fail to."""
+        if not self._awaited:
+            return
+        action = self._awaited.pop(number % len(self._awaited))
+        completion: Completion = StorageFailed(action.token, "the story says so")
+        if failure is not Failure.NOT_DONE:
+            done = self._store.carry_out(action)
+            completion = done if failure is Failure.NONE else completion
+        self._promises.completed(action, completion)
+        self._take(self._engine.complete(completion, self._now))
+
+    def be_prompt(self, is_prompt: bool) -> None:
+        """Say whether the store does at once what it is asked for."""
+        self._is_prompt = is_prompt
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        while self._is_prompt and self._awaited:
+            self.complete(0, Failure.NONE)
+
+    # -- Time and the application --------------------------------------------------------------------------------------
+
+    def pass_time(self, ms: int) -> None:
+        """Let time pass, with every deadline on the way."""
+        end_ms = self._mono_ms + ms
+        for _ in range(_DEADLINES_MAX):
+            due_ms = self._engine.next_timeout()
+            if due_ms is None or due_ms > end_ms:
+                break
+            self.leap(max(due_ms - self._mono_ms, 0))
+            self._catch_up()
+        else:
+            # The cleaner alone has so many in the longest time.
+            assert ms > _AFTERMATH_MS, "deadlines without end"
+        self._mono_ms = max(self._mono_ms, end_ms)
+
+    def leap(self, ms: int) -> None:
+        """Let time pass at once; what is due is done, and nothing stays due."""
+        self._mono_ms += ms
+        for _ in range(_DEADLINES_MAX):
+            self._take(self._engine.handle_timeout(self._now))
+            due_ms = self._engine.next_timeout()
+            if due_ms is None or due_ms > self._mono_ms:
+                return
+        raise AssertionError("a deadline stays in the past")
+
+    def dump(self, owner: int) -> None:
+        """Let the application ask for a delivery."""
+        self._take(self._engine.dump(_pick(USERS, owner), None, self._now))
+
+    def close(self) -> None:
+        """Let a graceful end begin."""
+        self._take(self._engine.close(self._now))
+
+    def abandon(self) -> None:
+        """Let its patience end."""
+        self.close()
+        self._take(self._engine.abandon(self._now))
+
+    # -- What is promised ----------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Check what holds after each step."""
+        self._catch_up()
+        check_bounds(self._engine, self._limits, self._awaited)
+
+    def end(self) -> None:
+        """Let the store and time make an end of everything: nothing stays under way."""
+        self.be_prompt(True)
+        for flow in _STREAMS:
+            self._take(self._engine.flow_closed(flow, "the end", self._now))
+        self._catch_up()
+        self.pass_time(_AFTERMATH_MS)
+        assert self._engine.is_idle, "something is under way for ever"
+        check_bounds(self._engine, self._limits, self._awaited, is_over=True)
+        try:
+            self._engine.complete(StorageFailed(1, "again"), self._now)
+        except LocalError:
+            return
+        raise AssertionError("a token is awaited that was completed, or was never issued")
+
+    # -- Octets and actions --------------------------------------------------------------------------------------------
+
+    @property
+    def _now(self) -> Moment:
+        return Moment(self._mono_ms, _EPOCH_MS + self._mono_ms)
+
+    def _deliver(self, flow: Flow, data: bytes) -> None:
+        if not flow.is_stream:
+            self._promises.received([frame_datagram(data, self._limits)], flow)
+            self._take(self._engine.receive_datagram(data, flow, self._now))
+        elif data:
+            framer = self._framers.setdefault(flow, StreamFramer(self._limits))
+            self._promises.received(framer.receive(data), flow)
+            self._take(self._engine.receive_stream(data, flow, self._now))
+
+    def _take(self, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
+                case Send():
+                    self._note(action, self._promises.sent(action, self._now))
+                case CloseFlow(flow=flow):
+                    self._framers.pop(flow, None)
+                case Dropped():
+                    pass
+                case LookUp() | Bind() | Store() | FindUser() | Dump() | Settle() | Expire():
+                    self._promises.asked(action)
+                    self._awaited.append(action)
+                case _:
+                    raise AssertionError(action)
+
+    def _note(self, send: Send, sent: Request | Response | None) -> None:
+        """Remember what may be answered."""
+        if isinstance(sent, Request):
+            self._requests.append((send, sent))
+        elif sent is not None and sent.status in (401, 407):
+            self._challenges[send.flow] = challenges_of(sent)
+
+
+_STREAMS: Final = tuple(flow for flow in PEERS if flow.is_stream)
+
+
+def _pick(values: "tuple[T, ...] | list[T]", number: int) -> T:
+    return values[number % len(values)]
