@@ -201,13 +201,16 @@ class ServerTransactions:
     def claim(self, transaction: ServerTransaction, identity: str) -> bool:
         """Take `identity` for a request until it is answered; say whether another one has not taken it before.
 
+        Nothing happens if it was answered, or its client has given up; or if it took the identity before.
+
         With the From tag, Call-ID and CSeq as the identity this tells requests that came by several ways apart from
         their first (section 8.2.2.2).
         """
-        if self._claims.setdefault(identity, transaction) is not transaction:
-            return False
-        transaction.claims += (identity,)
-        return True
+        holder = self._claims.get(identity)
+        if holder is None and transaction.request is not None:
+            self._claims[identity] = transaction
+            transaction.claims += (identity,)
+        return holder is None or holder is transaction
 
     def repeat(self, transaction: ServerTransaction, now: Moment) -> list[Action]:
         """The request came again."""

@@ -2,8 +2,9 @@
 
 import pytest
 
-from msilo_core import AuthConfig, Config
+from msilo_core import AuthConfig, Config, ServerRoute
 from msilo_core.actions import Bind, LookUp, Store
+from msilo_core.route import Call
 from tests.core.world import ALICE, BOB, World, answer, header, message, register, status_of, udp
 
 ALLOW = "MESSAGE, REGISTER, OPTIONS, CANCEL, ACK"
@@ -145,6 +146,28 @@ def test_request_that_comes_again_by_another_way_after_the_answer_is_the_same_me
     world = World()
     assert status_of(world.datagram(message())[0]) == 202
     assert status_of(world.datagram(by_another_way(message()))[0]) == 202
+    assert world.waiting() == [b"hello"]
+
+
+def test_request_that_nobody_waits_for_any_more_is_no_merge_of_its_repeat() -> None:
+    world = World()
+    world.datagram(register(), BOB)
+    world.datagram(message())
+    # As when the machine slept: its sender's time-out comes before ours, and only then it is stored.
+    world.mono_ms += 60_000
+    world.carry_out(world.engine.handle_timeout(world.now))
+    assert status_of(world.datagram(by_another_way(message()))[0]) == 202
+    assert world.waiting() == [b"hello"]
+
+
+def test_route_that_stores_a_message_twice_makes_no_merge_of_it() -> None:
+    class Eager(ServerRoute):
+        def request_route(self, call: Call) -> None:
+            call.m_store()
+            call.m_store()
+
+    world = World(route=Eager())
+    assert [status_of(data) for data in world.datagram(message())] == [202]
     assert world.waiting() == [b"hello"]
 
 
