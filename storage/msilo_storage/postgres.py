@@ -27,6 +27,7 @@ from types import TracebackType
 from typing import Final, NamedTuple, Self, TypeVar
 
 import anyio
+import asyncpg
 
 from msilo_core.actions import (
     Bind,
@@ -48,7 +49,7 @@ from msilo_core.actions import (
     Stored,
     UserFound,
 )
-from msilo_core.errors import LocalError
+from msilo_core.errors import LocalError, SchemaError
 from msilo_core.uri import Aor, parse_aor
 from msilo_core.users import User
 from msilo_storage import postgres_work as work
@@ -240,4 +241,8 @@ _COUNT: Final = """
 
 async def _create_schema(connection: Connection) -> None:
     # Statements in one string are one transaction.
-    await connection.execute(schema_script("postgres"))
+    try:
+        await connection.execute(schema_script("postgres"))
+    except asyncpg.InsufficientPrivilegeError as error:
+        reason, *_ = str(error).splitlines()
+        raise SchemaError(f"PostgreSQL: {reason}: run `msilo db init` once as a user who may do that") from error

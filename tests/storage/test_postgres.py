@@ -63,6 +63,18 @@ KAMAILIO_SCHEMA = """
     );
     CREATE INDEX silo_account_idx ON silo (username, domain);
 """
+KAMAILIO_SUBSCRIBER = """
+    CREATE TABLE subscriber (
+        id SERIAL PRIMARY KEY NOT NULL,
+        username VARCHAR(64) DEFAULT '' NOT NULL,
+        domain VARCHAR(64) DEFAULT '' NOT NULL,
+        password VARCHAR(64) DEFAULT '' NOT NULL,
+        ha1 VARCHAR(128) DEFAULT '' NOT NULL,
+        ha1b VARCHAR(128) DEFAULT '' NOT NULL,
+        CONSTRAINT subscriber_account_idx UNIQUE (username, domain)
+    );
+    CREATE INDEX subscriber_username_idx ON subscriber (username);
+"""
 KAMAILIO_INSERT = r"""
     INSERT INTO silo
         (src_addr, dst_addr, username, domain, inc_time, exp_time, snd_time, ctype, body, extra_hdrs, callid)
@@ -456,6 +468,26 @@ class TestSchema:
         url = f"{postgres_url}&default_transaction_read_only=on"
         with pytest.raises(Unavailable, match="read-only"):
             await create_schema(url)
+
+    async def test_users_in_a_table_of_another(self, postgres_url: str) -> None:
+        us = postgres_url.rpartition("=")[2]
+        url = f"{postgres_url}&role={us}"
+        with Console(postgres_url) as other:
+            other.execute(f"CREATE ROLE {us}; GRANT ALL ON SCHEMA {us} TO {us}; {KAMAILIO_SUBSCRIBER}")
+            with pytest.raises(SchemaError) as caught:
+                await create_schema(url)
+            assert str(caught.value) == (
+                "PostgreSQL: must be owner of table subscriber: run `msilo db init` once as a user who may do that"
+            )
+            # So somebody did. We have the tables of messages to ourselves.
+            await create_schema(postgres_url)
+            other.execute(f"DROP TABLE silo, silo_location; GRANT SELECT ON subscriber, version TO {us}")
+            for _ in range(2):
+                await create_schema(url)
+            async with open_store(url) as store:
+                await append(store, message(1))
+                assert await store.list_users() == []
+            other.execute(f"DROP OWNED BY {us}; DROP ROLE {us}")
 
     async def test_tables_that_vanish(self, store: PostgresStorage, console: Console) -> None:
         console.execute("DROP TABLE silo")

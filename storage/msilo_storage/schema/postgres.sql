@@ -88,28 +88,44 @@ CREATE TABLE IF NOT EXISTS silo_location (
 
 CREATE INDEX IF NOT EXISTS silo_location_expiry_idx ON silo_location (expires);
 
--- Kamailio's table `subscriber`, version 7: who may log in. The realm is the domain.
-CREATE TABLE IF NOT EXISTS subscriber (
-    id       SERIAL PRIMARY KEY NOT NULL,
-    username VARCHAR(64)  DEFAULT '' NOT NULL,
-    domain   VARCHAR(64)  DEFAULT '' NOT NULL,
-    -- Of whom we add it is empty.
-    password VARCHAR(64)  DEFAULT '' NOT NULL,
-    -- MD5(username:domain:password), or where Kamailio hashes with SHA-256, that.
-    ha1      VARCHAR(128) DEFAULT '' NOT NULL,
-    ha1b     VARCHAR(128) DEFAULT '' NOT NULL,
-    CONSTRAINT subscriber_account_idx UNIQUE (username, domain)
-);
-CREATE INDEX IF NOT EXISTS subscriber_username_idx ON subscriber (username);
-
--- Names of addresses of record are longer than Kamailio allows. The HA1s of the algorithms of RFC 8760.
-ALTER TABLE subscriber
-    ALTER COLUMN username TYPE VARCHAR,
-    ALTER COLUMN domain   TYPE VARCHAR,
-    ADD COLUMN IF NOT EXISTS ha1_sha256     VARCHAR(64) DEFAULT '' NOT NULL,
-    ADD COLUMN IF NOT EXISTS ha1_sha512_256 VARCHAR(64) DEFAULT '' NOT NULL,
-    -- ha1 as it was when these two were written: they are of an old password where another program has changed it.
-    ADD COLUMN IF NOT EXISTS ha1_then       VARCHAR(128) DEFAULT '' NOT NULL;
+-- Kamailio's table `subscriber`, version 7: who may log in. The realm is the domain. Only its owner may alter it, and
+-- that may be Kamailio's: it is left alone where nothing is missing.
+DO $$
+BEGIN
+    IF to_regclass('subscriber') IS NULL THEN
+        CREATE TABLE subscriber (
+            id       SERIAL PRIMARY KEY NOT NULL,
+            username VARCHAR      DEFAULT '' NOT NULL,
+            domain   VARCHAR      DEFAULT '' NOT NULL,
+            -- Of whom we add it is empty.
+            password VARCHAR(64)  DEFAULT '' NOT NULL,
+            -- MD5(username:domain:password), or where Kamailio hashes with SHA-256, that.
+            ha1      VARCHAR(128) DEFAULT '' NOT NULL,
+            ha1b     VARCHAR(128) DEFAULT '' NOT NULL,
+            CONSTRAINT subscriber_account_idx UNIQUE (username, domain)
+        );
+        CREATE INDEX subscriber_username_idx ON subscriber (username);
+    END IF;
+    IF 3 > (
+        SELECT count(*) FROM pg_attribute
+        WHERE attrelid = to_regclass('subscriber') AND attname IN ('ha1_sha256', 'ha1_sha512_256', 'ha1_then')
+    ) OR EXISTS (
+        SELECT FROM pg_attribute
+        WHERE attrelid = to_regclass('subscriber') AND attname IN ('username', 'domain') AND atttypmod <> -1
+    ) THEN
+        ALTER TABLE subscriber
+            -- Names of addresses of record are longer than Kamailio allows.
+            ALTER COLUMN username TYPE VARCHAR,
+            ALTER COLUMN domain   TYPE VARCHAR,
+            -- The HA1s of the algorithms of RFC 8760.
+            ADD COLUMN IF NOT EXISTS ha1_sha256     VARCHAR(64)  DEFAULT '' NOT NULL,
+            ADD COLUMN IF NOT EXISTS ha1_sha512_256 VARCHAR(64)  DEFAULT '' NOT NULL,
+            -- ha1 as it was when these two were written: they are of an old password where another program has
+            -- changed it.
+            ADD COLUMN IF NOT EXISTS ha1_then       VARCHAR(128) DEFAULT '' NOT NULL;
+    END IF;
+END
+$$;
 
 -- Kamailio keeps the versions of all its tables here, and refuses to start when one differs.
 CREATE TABLE IF NOT EXISTS version (
@@ -119,7 +135,16 @@ CREATE TABLE IF NOT EXISTS version (
     CONSTRAINT version_table_name_idx UNIQUE (table_name)
 );
 
-INSERT INTO version (table_name, table_version)
-    SELECT 'silo', 8 WHERE NOT EXISTS (SELECT 1 FROM version WHERE table_name = 'silo');
-INSERT INTO version (table_name, table_version)
-    SELECT 'subscriber', 7 WHERE NOT EXISTS (SELECT 1 FROM version WHERE table_name = 'subscriber');
+-- Where nothing is missing no right to write is needed.
+DO $$
+DECLARE
+    added RECORD;
+BEGIN
+    FOR added IN
+        SELECT * FROM (VALUES ('silo', 8), ('subscriber', 7)) AS ours (name, number)
+        WHERE NOT EXISTS (SELECT FROM version WHERE table_name = ours.name)
+    LOOP
+        INSERT INTO version (table_name, table_version) VALUES (added.name, added.number);
+    END LOOP;
+END
+$$;
