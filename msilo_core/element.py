@@ -119,7 +119,11 @@ class Element(ABC):
         if stream is None:
             stream = self._streams[flow] = _Stream(self._limits)
         actions: list[Action] = []
-        for framed in stream.framer.receive(data):
+        found = stream.framer.receive(data)
+        if found:
+            # What is pending now began behind them.
+            self._stream_deadlines.disarm(flow)
+        for framed in found:
             actions += self._receive(framed, flow, now)
             if isinstance(framed, Malformed) and framed.fatal:
                 return actions + self._cut(flow, str(framed.error), now)

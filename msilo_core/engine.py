@@ -41,7 +41,7 @@ from msilo_core.limits import Limits
 from msilo_core.message import Request, Response
 from msilo_core.outbound import Outbound, Proxy, parse_foreign
 from msilo_core.registrar import IntervalTooBrief, PathNotSupported, register_of, response_headers
-from msilo_core.relay import Relay
+from msilo_core.relay import Relay, is_delivery
 from msilo_core.route import Call, Route, ServerRoute
 from msilo_core.rows import AlreadyExpired, row_of
 from msilo_core.silo import Silo
@@ -58,6 +58,18 @@ class Overloaded(PeerError):
 
     def __init__(self) -> None:
         super().__init__("too many requests under way")
+
+
+class StoredElsewhere(PeerError):
+    """It comes out of a silo, perhaps this one, which keeps it until it is told that a phone has it.
+
+    Not 482: on a repeat that means that the phone has it.
+    """
+
+    status_hint = 480
+
+    def __init__(self) -> None:
+        super().__init__("stored elsewhere")
 
 
 class Merged(PeerError):
@@ -413,11 +425,13 @@ class Engine(Element):
         if self._desk.is_full:
             raise Overloaded
         request = call.request
+        if is_delivery(request):
+            raise StoredElsewhere
         if refuse_extensions(request, "require") is not None:
             # Whoever answers a request itself must understand all that it requires; a phone might have.
             raise Unsupported(request.get("require") or "", 420)
         # One that a phone may have seen live: its 482 will mean that it has it.
-        attempts = 0 if call.fork is None else 1
+        attempts = 1 if call.fork is not None and call.fork.may_be_known else 0
         hidden = hidden_headers(request, call.is_trusted, is_trusted_target=True)
         message = row_of(request, owner, src_addr, dst_addr, attempts, hidden, self._config.silo, call.arrived)
         if message.exp_time_s <= now.unix_s:

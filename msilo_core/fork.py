@@ -90,7 +90,8 @@ class Fork(Generic[S]):
 
     __slots__ = (
         "_best", "_challenges", "_clients", "_decided", "_entropy", "_groups", "_limit", "_mark", "_pending", "_rank",
-        "_renew", "_serialise", "_share", "_user", "answered_by", "contacts", "row", "statuses", "subject", "taken",
+        "_renew", "_serialise", "_share", "_user", "_was_received", "answered_by", "contacts", "row", "statuses",
+        "subject", "taken",
     )  # fmt: skip
 
     def __init__(
@@ -142,6 +143,7 @@ class Fork(Generic[S]):
         self._best: tuple[int, Response | None, Flow] | None = None
         self._challenges: list[Response] = []
         self._decided = False
+        self._was_received = False
 
     @property
     def has_more(self) -> bool:
@@ -152,6 +154,11 @@ class Fork(Generic[S]):
     def is_unanswered(self) -> bool:
         """Whether a target has not given its final answer, or was not tried."""
         return bool(self._pending or self._groups)
+
+    @property
+    def may_be_known(self) -> bool:
+        """Whether a target may have the request: it answered, or may yet, or its answer was lost."""
+        return bool(self._pending) or self._was_received
 
     def begin(self, now: Moment) -> list[Action]:
         """Send to the targets of the highest q."""
@@ -242,6 +249,7 @@ class Fork(Generic[S]):
 
     def _weigh(self, flow: Flow, status: int, response: Response | None) -> None:
         self.statuses.append(status)
+        self._was_received |= response is not None or status == TIMED_OUT
         if status >= 600:
             self._groups.clear()
         if status in (401, 407) and response is not None:

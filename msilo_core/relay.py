@@ -5,14 +5,15 @@ RFC 3261 section 16.6 and RFC 5393. Where it goes is for :mod:`msilo_core.target
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Final, TypeVar
 
 from msilo_core.compose import forward
 from msilo_core.entropy import Entropy
 from msilo_core.errors import PeerError
-from msilo_core.fields import parse_via, split_list
+from msilo_core.fields import Via, parse_via, split_list
 from msilo_core.flow import Flow
 from msilo_core.fork import MAX_BREADTH, Fork, ForkUser, Renew
 from msilo_core.identity import hidden_headers
@@ -23,13 +24,18 @@ from msilo_core.transactions import ClientTransactions
 from msilo_core.transport import seen_at, sent_by
 from msilo_core.uri import Aor
 
-__all__ = ["MAX_FORWARDS", "Relay", "loop_mark"]
+__all__ = ["DELIVERY_MARK", "MAX_FORWARDS", "Relay", "is_delivery", "loop_mark"]
 
 S = TypeVar("S")
 
 MAX_FORWARDS: Final = 70
 """For a request without Max-Forwards: "the proxy MUST add one with a field value, which SHOULD be 70" (RFC 3261 section
 16.6 step 3)."""
+
+
+DELIVERY_MARK: Final = "msilo"
+"""Second part of the branch of each stored MESSAGE that is delivered, in place of that which tells a loop: one that
+comes back, because a proxy did not find the phone, is not to be stored again."""
 
 
 class Relay:
@@ -81,16 +87,7 @@ class Relay:
         if not any(sent_by in text for sent_by in self._sent_bys):
             return False
         mark = f".{loop_mark(request)}"
-        for value in request.get_all("via"):
-            for element in split_list(value):
-                try:
-                    via = parse_via(element)
-                except PeerError:
-                    # Another element's, below the topmost: none of our business.
-                    continue
-                if via.branch.endswith(mark) and via.sent_by in self._sent_bys:
-                    return True
-        return False
+        return any(via.branch.endswith(mark) and via.sent_by in self._sent_bys for via in _readable_vias(request))
 
     def _serialise(self, call: Call, via_suffix: str, target: Target, via: str, max_breadth: int) -> bytes:
         request = call.request
@@ -106,6 +103,22 @@ class Relay:
             drop=("route", *hidden_headers(request, call.is_trusted, self._is_trusted(target.flow))),
             drop_lines=_consumed(request, call.user),
         )
+
+
+def is_delivery(request: Request) -> bool:
+    """Say whether a MESSAGE comes out of a silo: a stored one on its way, which whoever holds it still answers for."""
+    return DELIVERY_MARK in request.head.text and any(
+        via.branch.endswith(f".{DELIVERY_MARK}") for via in _readable_vias(request)
+    )
+
+
+def _readable_vias(request: Request) -> Iterator[Via]:
+    # Those below the topmost are other elements' business, and nobody has looked at them before.
+    for value in request.get_all("via"):
+        with suppress(PeerError):
+            for element in split_list(value):
+                with suppress(PeerError):
+                    yield parse_via(element)
 
 
 def _consumed(request: Request, user: Aor | None) -> list[str]:

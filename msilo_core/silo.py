@@ -48,7 +48,7 @@ from msilo_core.inbox import Inbox
 from msilo_core.limits import Limits
 from msilo_core.message import Response
 from msilo_core.outcome import hopeful_first, outcome_of
-from msilo_core.relay import Relay
+from msilo_core.relay import DELIVERY_MARK, Relay
 from msilo_core.route import Call
 from msilo_core.rows import serialise_row
 from msilo_core.statistics import Statistics
@@ -449,7 +449,10 @@ class Silo:
         message = inbox.page[0]
         serialise = partial(self._serialise, message)
         renew = partial(self._renew, inbox, message.exp_time_s)
-        return Fork(self, inbox.owner, targets, serialise, renew, self._clients, self._entropy, rank=hopeful_first)
+        return Fork(
+            self, inbox.owner, targets, serialise, renew, self._clients, self._entropy,
+            rank=hopeful_first, mark=DELIVERY_MARK,
+        )  # fmt: skip
 
     def _serialise(self, message: Message, target: Target, via: str, _max_breadth: int) -> bytes:
         return serialise_row(message, self._config.silo, self._is_trusted, target, via)
@@ -505,6 +508,9 @@ class Silo:
         outcome = outcome_of(status, message.attempts)
         if outcome is Outcome.REFUSED and status < 600 and self._is_open_question(inbox, fork, now):
             outcome = Outcome.FAILED
+        if outcome is Outcome.FAILED and not fork.may_be_known:
+            # No attempt that a 482 could be the answer to a repeat of.
+            outcome = Outcome.RELEASED
         reason = response.reason if response is not None else ""
         actions = self._settle(inbox.owner, message.message_id, outcome, status, reason)
         if outcome is Outcome.DELIVERED:

@@ -758,6 +758,21 @@ def test_slow_stream_is_cut_off_and_others_are_not() -> None:
     assert world.closed == [silent, slow]
 
 
+def test_stream_whose_reads_all_end_within_a_message_is_not_cut_off() -> None:
+    world = World()
+    flow = tcp(ALICE)
+    data = b"".join(message(number=number, transport="TCP") for number in range(10, 80))
+    size = len(message(number=10, transport="TCP"))
+    world.stream(data[: size // 2], flow)
+    for start in range(size // 2, len(data) - size, size):
+        world.pass_time(1_000)
+        world.stream(data[start : start + size], flow)
+    assert world.closed == []
+    # And the last of them, which does not go on, is.
+    world.pass_time(world.limits.stream_message_ms)
+    assert world.closed == [flow]
+
+
 def test_streams_are_bounded_in_all() -> None:
     world = World(limits=Limits(streams_bytes_max=600))
     start = message(transport="TCP")[:-5]

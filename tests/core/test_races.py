@@ -418,6 +418,48 @@ def test_message_is_leased_for_as_long_as_the_contacts_may_take_one_after_the_ot
     assert body_of(first) == b"one"
 
 
+@pytest.mark.parametrize("route", [SiloRoute(), ServerRoute()])
+def test_stored_message_that_a_proxy_sends_back_is_not_taken_for_delivered(route: ServerRoute) -> None:
+    proxy = ("127.0.0.1", 5080)
+    world = World(Config(domains=frozenset({"example.com"})), route=route)
+    world.datagram(message())
+    (_, delivery) = world.datagram(register(contact="<sip:bob@192.0.2.5>", sender=proxy), proxy)
+    # The phone is not there, and this is where the proxy sends what it cannot deliver.
+    came = delivery.replace(b"sip:bob@192.0.2.5 SIP", b"sip:bob@example.com SIP")
+    via = b"Via: SIP/2.0/UDP 127.0.0.1:5080;branch=z9hG4bKp\r\n"
+    start, _, rest = came.partition(b"\r\n")
+    (told,) = world.datagram(start + b"\r\n" + via + rest, proxy)
+    assert status_of(told) == 480
+    world.datagram(answer(delivery, "480 stored elsewhere"), proxy)
+    assert world.waiting() == [b"hello"]
+
+
+def test_482_is_no_repeat_of_what_never_left() -> None:
+    world = World()
+    world.datagram(register(), BOB)
+    world.datagram(message(b"one"))
+    assert [status_of(data) for data in world.carry_out(world.engine.send_failed(world.sent[-1].token, world.now))] == [
+        202
+    ]
+    (_, second) = world.datagram(register(cseq=2), BOB)
+    world.carry_out(world.engine.send_failed(world.sent[-1].token, world.now))
+    (_, third) = world.datagram(register(cseq=3), BOB)
+    world.datagram(answer(third, "482 Loop Detected"), BOB)
+    assert body_of(second) == body_of(third) == b"one"
+    assert world.dead() == [b"one"]
+
+
+@pytest.mark.parametrize("order", [("486 Busy Here", "603 Decline"), ("603 Decline", "486 Busy Here")])
+def test_6xx_is_for_good_whoever_else_says_what_before_or_after(order: tuple[str, str]) -> None:
+    world = World()
+    world.datagram(message())
+    both = f"<sip:bob@127.0.0.1:5072>, {CAROLS}"
+    (_, one, other) = world.datagram(register(contact=both), BOB)
+    world.datagram(answer(one, order[0]), BOB)
+    world.datagram(answer(other, order[1]), BOB)
+    assert world.dead() == [b"hello"]
+
+
 def test_failures_made_here_are_weighed_together() -> None:
     world = World()
     beside(world, route=True).datagram(message(b"x" * 64_800, headers=f"X: {'y' * 200}\r\n"))

@@ -2,8 +2,8 @@
 
 import pytest
 
-from msilo_core import Config
-from tests.core.world import ALICE, BOB, SERVER, World, answer, header, message, status_of
+from msilo_core import AuthConfig, Config
+from tests.core.world import ALICE, BOB, SERVER, World, answer, header, message, register, status_of
 from tests.rfc.test_rfc3261_section16 import CAROL, DAVE, ELSEWHERE, PROXY, registered, to
 
 
@@ -125,3 +125,14 @@ def test_our_own_address_is_known_by_the_socket() -> None:
     world = World(Config(domains=frozenset({"example.com"})))
     here = message(headers=f"Route: <sip:{SERVER[0]};lr>\r\n")
     assert status_of(world.datagram(here)[0]) == 202
+
+
+@pytest.mark.parametrize("config", [Config(), Config(auth=AuthConfig())])
+@pytest.mark.parametrize("via", ['SIP/2.0/UDP 127.0.0.1:5060;x="', "SIP/2.0/UDP <, SIP/2.0/UDP 127.0.0.1:5060", "?"])
+def test_via_that_cannot_be_read_is_other_elements_business(config: Config, via: str) -> None:
+    world = World(config)
+    world.datagram(register(), BOB)
+    world.datagram(message())
+    stranger = ("192.0.2.9", 5099)
+    (told,) = world.datagram(message(number=2, headers=f"Via: {via}\r\n"), stranger)
+    assert status_of(told) == (403 if config.auth is None else 407)
