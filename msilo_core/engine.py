@@ -266,8 +266,10 @@ class Engine(Element):
     def _challenge(
         self, request: Request, transaction: ServerTransaction, flow: Flow, claim: Claim, now: Moment, *, stale: bool
     ) -> list[Action]:
+        # As where it came without credentials: whoever knows no password does not make us remember anything.
+        self._servers.abandon(transaction)
         status, headers = self._guard.challenge(request, claim.owner, now, stale=stale)
-        return self._respond(transaction, request, flow, status, now, "", headers)
+        return self._answer(request, flow, status, "", headers)
 
     def _route_request(
         self, request: Request, transaction: ServerTransaction, flow: Flow, user: Aor | None, now: Moment

@@ -2,13 +2,18 @@
 
 import msgspec
 
+from msilo_core.errors import LocalError
+
 __all__ = ["Limits"]
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds of the parser, the engine and the transports. Past each of them there is an answer, never growth.
 
-    ``_bytes`` are octets, ``_ms`` milliseconds, ``_s`` seconds; the others are counts.
+    ``_bytes`` are octets, ``_ms`` milliseconds, ``_s`` seconds; the others are counts. All are 1 or more.
+
+    Raises:
+        LocalError: one is less.
     """
 
     message_bytes_max: int = 65535
@@ -63,6 +68,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     client_transactions_max: int = 20_000
     """Requests of ours under way at once; past it a live message is stored, and a delivery waits."""
 
+    client_transactions_bytes_max: int = 268_435_456
+    """Octets of our requests under way at once; past it as past `client_transactions_max`. Four thousand of the
+    longest. The request that one of them passes on is kept as well."""
+
     storage_actions_max: int = 20_000
     """Completions awaited from the store. Past it a new request is answered 503."""
 
@@ -110,3 +119,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     batch_max: int = 512
     """Actions in one statement of the store; more brought nothing when measured."""
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            value: int = getattr(self, name)
+            if value < 1:
+                raise LocalError(f"{name} = {value} is out of range: give 1 or more")

@@ -55,7 +55,7 @@ class ClientTransaction:
         method: of the request, which the CSeq of a response must name (section 17.1.3).
         flow: where the request goes.
         data: the request.
-        user: who is told.
+        user: who is told; None once it was told the final response.
         token: of its Sends; a transport error is reported under it.
         interval_ms: present interval of Timer E.
         status: of the event that the user is being told; 0 before the first.
@@ -80,7 +80,7 @@ class ClientTransaction:
         self.method = method
         self.flow = flow
         self.data = data
-        self.user = user
+        self.user: ClientUser | None = user
         self.token = token
         self.interval_ms = 0
         self.state = ClientState.TRYING
@@ -103,17 +103,21 @@ def _client_send_seldom(layer: "ClientTransactions", transaction: ClientTransact
 
 
 def _client_tell(_layer: "ClientTransactions", transaction: ClientTransaction, now: Moment) -> list[Action]:
+    assert transaction.user is not None, "it is told the final response last"
     return transaction.user.answered(transaction, transaction.status, transaction.response, now)
 
 
 def _client_finish(layer: "ClientTransactions", transaction: ClientTransaction, now: Moment) -> list[Action]:
     layer.retire(transaction, now)
-    return transaction.user.answered(transaction, transaction.status, transaction.response, now)
+    actions = _client_tell(layer, transaction, now)
+    # What it keeps, such as the request that it passed on, is not kept for repeats of the response.
+    transaction.user = None
+    return actions
 
 
 def _client_give_up(layer: "ClientTransactions", transaction: ClientTransaction, now: Moment) -> list[Action]:
     layer.forget(transaction)
-    return transaction.user.answered(transaction, transaction.status, None, now)
+    return _client_tell(layer, transaction, now)
 
 
 def _client_forget(layer: "ClientTransactions", transaction: ClientTransaction, _now: Moment) -> list[Action]:
@@ -153,6 +157,7 @@ class ClientTransactions:
         self._on_streams: dict[tuple[Address, int], dict[str, ClientTransaction]] = {}
         self._deadlines: Deadlines[tuple[Timer, str]] = Deadlines()
         self._tokens = 0
+        self._active_bytes = 0
 
     @property
     def active_count(self) -> int:
@@ -162,7 +167,11 @@ class ClientTransactions:
     @property
     def is_full(self) -> bool:
         """Whether no further request may begin."""
-        return len(self._by_token) >= self._limits.client_transactions_max
+        limits = self._limits
+        return (
+            len(self._by_token) >= limits.client_transactions_max
+            or self._active_bytes >= limits.client_transactions_bytes_max
+        )
 
     def begin(self, branch: str, method: str, flow: Flow, data: bytes, user: ClientUser, now: Moment) -> list[Action]:
         """Send a request and enter Trying (the initial arrow of figure 6)."""
@@ -170,6 +179,7 @@ class ClientTransactions:
         transaction = ClientTransaction(branch, method, flow, data, user, self._tokens)
         self._by_branch[branch] = transaction
         self._by_token[transaction.token] = transaction
+        self._active_bytes += len(data)
         if flow.is_stream:
             self._on_streams.setdefault((flow.remote, flow.token), {})[branch] = transaction
         else:
@@ -261,6 +271,7 @@ class ClientTransactions:
 
     def _release(self, transaction: ClientTransaction) -> None:
         self._by_token.pop(transaction.token, None)
+        self._active_bytes -= len(transaction.data)
         transaction.data = b""
         self._deadlines.disarm((Timer.E, transaction.branch))
         self._deadlines.disarm((Timer.F, transaction.branch))

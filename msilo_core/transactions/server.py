@@ -228,6 +228,12 @@ class ServerTransactions:
         transaction.response = response
         return self._fire(transaction, ServerEvent.PROVISIONAL if status < 200 else ServerEvent.FINAL, now)
 
+    def abandon(self, transaction: ServerTransaction) -> None:
+        """Forget a request that is answered without a transaction after all; its repeat is a new one."""
+        if transaction.request is not None:
+            transaction.state = ServerState.TERMINATED
+            self._release(transaction)
+
     def handle_timeout(self, now: Moment) -> list[Action]:
         """Send the 100s that are due, and forget the transactions that can have no repeats any more."""
         actions: list[Action] = []

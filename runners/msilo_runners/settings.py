@@ -133,9 +133,6 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
             raise SettingsError(str(error)) from None
         if not (math.isfinite(self.grace_s) and self.grace_s >= 0):
             raise SettingsError(f"a grace of {self.grace_s} is out of range: give seconds, 0 or more")
-        for name, value in msgspec.structs.asdict(self.limits).items():
-            if value < 1:
-                raise SettingsError(f"limits.{name} = {value} is out of range: give 1 or more")
 
     def engine_config(self, node: str) -> Config:
         """Return what the engine is told.

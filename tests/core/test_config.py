@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from msilo_core import AuthConfig, Config, LocalError, SiloConfig
+from msilo_core import AuthConfig, Config, Limits, LocalError, SiloConfig
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,7 @@ from msilo_core import AuthConfig, Config, LocalError, SiloConfig
         (lambda: Config(expires_min_s=0), "expires_min = 0, .* is out of order"),
         (lambda: Config(expires_min_s=3601), "expires_min = 3601, expires_default = 3600, .* is out of order"),
         (lambda: Config(expires_max_s=3599), "expires_max = 3599 is out of order"),
+        (lambda: Limits(finished_transactions_max=0), "finished_transactions_max = 0 is out of range: give 1 or more"),
         (lambda: Config(lease_ms=32_000), "lease_ms = 32000 is out of range"),
     ],
 )

@@ -474,6 +474,19 @@ def test_failures_made_here_are_weighed_together() -> None:
     assert world.dead() == []
 
 
+def test_octets_of_our_own_requests_are_bounded() -> None:
+    world = World(limits=Limits(client_transactions_bytes_max=50_000))
+    world.datagram(register(), BOB)
+    world.datagram(register("carol", "<sip:carol@127.0.0.1:5073>"), CAROL)
+    (relayed,) = world.datagram(message(b"x" * 60_000))
+    (told,) = world.datagram(message(b"small", to="carol", number=2))
+    assert status_of(told) == 202
+    assert status_of(world.datagram(answer(relayed), BOB)[0]) == 200
+    # What is answered counts no more.
+    world.datagram(register("carol", "<sip:carol@127.0.0.1:5073>", cseq=2), CAROL)
+    assert body_of(world.sent[-1].data) == b"small"
+
+
 def test_answered_requests_do_not_stop_a_delivery() -> None:
     world = World(limits=Limits(client_transactions_max=1))
     world.datagram(message(b"one"))

@@ -11,6 +11,7 @@ from msilo_core import (
     AuthConfig,
     Call,
     Config,
+    Limits,
     Moment,
     Send,
     ServerRoute,
@@ -40,9 +41,9 @@ ALICES, BOBS = Aor("alice", "example.com"), Aor("bob", "example.com")
 STRICT = Config(domains=frozenset({"example.com"}), trusted=(), auth=AuthConfig())
 
 
-def server(config: Config = STRICT) -> World:
+def server(config: Config = STRICT, limits: Limits | None = None) -> World:
     """Return a server that trusts no network and knows alice and bob."""
-    world = World(config)
+    world = World(config, limits)
     for owner in (ALICES, BOBS):
         finished(world.store.add_user(User.with_password(owner, f"secret of {owner.username}")))
     return world
@@ -248,6 +249,25 @@ def test_address_of_record_of_another_domain_is_not_asked_for() -> None:
     world = server()
     request = register().replace(b"To: <sip:bob@example.com>", b"To: <sip:bob@example.net>")
     assert status_of(world.datagram(request, BOB)[0]) == 403
+
+
+def test_wrong_password_does_not_push_out_what_is_kept_for_others() -> None:
+    """Section 26.3.2.4: servers challenge "behaving statelessly towards unauthenticated requests"."""
+    world = server(limits=Limits(finished_transactions_max=1))
+    request = answered(message(), challenges(world.datagram(message())[0])[0], "alice", "secret of alice")
+    (accepted,) = world.datagram(request)
+    challenge = challenged(world, register())
+    assert status_of(world.datagram(answered(register(), challenge, "bob", "no secret"), BOB)[0]) == 401
+    assert world.datagram(request) == [accepted]
+
+
+def test_user_who_is_found_when_nobody_waits_any_more() -> None:
+    world = server(limits=Limits(storage_ms=60_000))
+    world.hold = {FindUser}
+    assert world.datagram(answered(register(), challenged(world, register()), "bob", "no secret"), BOB) == []
+    assert world.pass_time(33_000) == []
+    assert [status_of(data) for data in world.let_go()] == [401]
+    assert world.engine.is_idle
 
 
 def test_store_that_does_not_answer() -> None:
