@@ -62,9 +62,9 @@ class Promises:
         self._bound: set[tuple[str, int]] = set()
         self._stored: set[Key] = set()
         self._leased: dict[Key, Message] = {}
-        self._settling: dict[int, Settle] = {}
+        self._settling: set[int] = set()
         self._sent: dict[str, Key] = {}
-        self._branches: dict[tuple[Key, str], set[str]] = defaultdict(set)
+        self._branches: dict[tuple[Key, str, str | None], set[str]] = defaultdict(set)
         self._statuses: dict[Key, set[int]] = defaultdict(set)
 
     # -- What goes in --------------------------------------------------------------------------------------------------
@@ -100,7 +100,7 @@ class Promises:
             case Settle(message_id=message_id, outcome=outcome), _:
                 # One that failed is asked for again, but for a lease that ends by itself.
                 if isinstance(completion, Settled) or outcome is Outcome.RELEASED:
-                    self._settling.pop(message_id, None)
+                    self._settling.discard(message_id)
             case _:
                 pass
 
@@ -114,8 +114,10 @@ class Promises:
             case Bind(owner=owner, contacts=contacts):
                 self._registrants[owner] |= {contact.flow.remote[0] for contact in contacts}
             case Settle(message_id=message_id):
-                self._check_outcome(action)
-                self._settling[message_id] = action
+                if message_id not in self._settling:
+                    self._check_outcome(action)
+                self._leased = {key: row for key, row in self._leased.items() if row.message_id != message_id}
+                self._settling.add(message_id)
             case _:
                 pass
 
@@ -140,8 +142,8 @@ class Promises:
         """A message counts as delivered only if a phone said that it has it."""
         if settle.outcome is not Outcome.DELIVERED:
             return
-        (row,) = [row for row in self._leased.values() if row.message_id == settle.message_id]
-        statuses = self._statuses[_key_of_row(row)]
+        (key,) = [key for key, row in self._leased.items() if row.message_id == settle.message_id]
+        statuses = self._statuses[key]
         assert any(status // 100 == 2 or status == 482 for status in statuses), "delivered, and nobody said so"
 
     def _check_response(self, response: Response, flow: Flow) -> None:
@@ -169,7 +171,7 @@ class Promises:
         if row is not None:
             self._check_delivery(row, flow, now)
             return
-        branches = self._branches[key, request.request_uri]
+        branches = self._branches[key, request.request_uri, request.get("route")]
         branches.add(request.via.branch)
         # One that comes again when its transaction is over is a new one.
         assert len(branches) <= self._arrivals[_as_answered(request)].times, "relayed twice"

@@ -4,6 +4,8 @@ import random
 from enum import Enum
 from typing import Any, Final, TypeVar
 
+import msgspec
+
 from fuzz.bounds import check_bounds
 from fuzz.peers import PASSWORD, PEERS, PROXY, USERS, challenges_of, message, register, response_to
 from fuzz.promises import Promises
@@ -28,6 +30,7 @@ from msilo_core.actions import (
 from msilo_core.config import AuthConfig, SiloConfig
 from msilo_core.errors import LocalError
 from msilo_core.fields import Challenge
+from msilo_core.flow import Address
 from msilo_core.framing import StreamFramer, frame_datagram
 from msilo_core.message import Request, Response
 from msilo_core.route import SiloRoute
@@ -98,6 +101,7 @@ class World:
         self._requests: list[tuple[Send, Request]] = []
         self._challenges: dict[Flow, list[Challenge]] = {}
         self._framers: dict[Flow, StreamFramer] = {}
+        self._connections: dict[Address, Flow] = {flow.remote: flow for flow in _STREAMS}
         self._promises = Promises(self._store, self._limits)
         self._engine = Engine(
             self._config,
@@ -124,7 +128,7 @@ class World:
         """Let whoever got a request of the engine's answer it, perhaps again."""
         if self._requests:
             send, request = _pick(self._requests[::-1], ago)
-            self._deliver(send.flow, response_to(request, status_line, text))
+            self._deliver(self._connected(send.flow), response_to(request, status_line, text))
 
     def datagram(self, peer: int, data: bytes) -> None:
         """Let a peer send any octets; on its stream if it has one."""
@@ -222,7 +226,7 @@ class World:
     def end(self) -> None:
         """Let the store and time make an end of everything: nothing stays under way."""
         self.be_prompt(True)
-        for flow in _STREAMS:
+        for flow in self._connections.values():
             self._take(self._engine.flow_closed(flow, "the end", self._now))
         self._catch_up()
         self.pass_time(_AFTERMATH_MS)
@@ -248,6 +252,13 @@ class World:
             framer = self._framers.setdefault(flow, StreamFramer(self._limits))
             self._promises.received(framer.receive(data), flow)
             self._take(self._engine.receive_stream(data, flow, self._now))
+
+    def _connected(self, flow: Flow) -> Flow:
+        """Return the connection for a flow that may have to be opened."""
+        if not flow.is_stream or flow.token:
+            return flow
+        token = len(self._connections) + 1
+        return self._connections.setdefault(flow.remote, msgspec.structs.replace(flow, token=token))
 
     def _take(self, actions: list[Action]) -> None:
         for action in actions:

@@ -223,7 +223,7 @@ class Fork(Generic[S]):
             self._user.branch_began(self, target.contact)
             if len(data) > DATAGRAM_BYTES_MAX and not target.flow.is_stream:
                 ended.append((target, 513))
-            elif self._clients.is_full:
+            elif len(sends) >= self._clients.room:
                 ended.append((target, TRANSPORT_FAILED))
             else:
                 sends.append((branch, target, data))

@@ -49,7 +49,8 @@ def engine(data: bytes) -> None:
         step = _STEPS.get(record[:1])
         if step is not None:
             figures, tell = step
-            tell(world, [octet % 10 for octet in record[1 : figures + 1].ljust(figures, b"0")], record[figures + 1 :])
+            octets = record[1 : figures + 1].ljust(figures, b"0")
+            tell(world, [(octet - ord("0")) % 10 for octet in octets], record[figures + 1 :])
             world.check()
     world.end()
 

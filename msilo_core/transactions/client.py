@@ -165,13 +165,17 @@ class ClientTransactions:
         return len(self._by_token)
 
     @property
+    def room(self) -> int:
+        """How many further requests may begin, at most."""
+        limits = self._limits
+        if self._active_bytes >= limits.client_transactions_bytes_max:
+            return 0
+        return limits.client_transactions_max - len(self._by_token)
+
+    @property
     def is_full(self) -> bool:
         """Whether no further request may begin."""
-        limits = self._limits
-        return (
-            len(self._by_token) >= limits.client_transactions_max
-            or self._active_bytes >= limits.client_transactions_bytes_max
-        )
+        return self.room <= 0
 
     def begin(self, branch: str, method: str, flow: Flow, data: bytes, user: ClientUser, now: Moment) -> list[Action]:
         """Send a request and enter Trying (the initial arrow of figure 6)."""

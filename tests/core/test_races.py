@@ -508,6 +508,15 @@ def test_delivery_waits_while_too_many_requests_are_under_way() -> None:
     assert world.engine.statistics.failed_messages == 0
 
 
+def test_fork_does_not_go_beyond_the_limit() -> None:
+    world = World(limits=Limits(client_transactions_max=1))
+    world.datagram(register(), BOB)
+    world.datagram(register(contact=CAROLS, cseq=2), CAROL)
+    (relayed,) = world.datagram(message(b"live"))
+    passed_on = world.datagram(answer(relayed), CAROL)
+    assert [status_of(data) for data in passed_on] == [200]
+
+
 def test_register_at_its_registrar_needs_no_more_hops() -> None:
     world = World()
     (ok,) = world.datagram(register().replace(b"Max-Forwards: 70", b"Max-Forwards: 0"), BOB)
