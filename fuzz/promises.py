@@ -2,10 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
+from fuzz.octets import ROOMY
 from fuzz.peers import PROXY
 from fuzz.store import ModelStore
 from msilo_core import Flow, Limits, Moment
@@ -31,11 +32,6 @@ __all__ = ["Promises"]
 
 Key: TypeAlias = tuple[str, int, str]
 """Call-ID, CSeq number and From tag: what tells a message from all others (RFC 3261 section 8.2.2.2)."""
-
-# What the engine adds to a message that was as long as it may be.
-_ROOMY: Final = Limits(
-    message_bytes_max=2**20, head_bytes_max=2**20, line_bytes_max=2**20, headers_max=1_000, uri_bytes_max=2**16
-)
 
 
 class Arrival(msgspec.Struct):
@@ -126,11 +122,11 @@ class Promises:
         if send.data == b"\r\n":
             assert send.flow.is_stream, "a datagram is no ping"
             return None
-        message = tokenise(send.data, _ROOMY)
+        message = tokenise(send.data, ROOMY)
         if isinstance(message, Response):
             self._check_response(message, send.flow)
             return message
-        message = parse_message(send.data, _ROOMY)
+        message = parse_message(send.data, ROOMY)
         assert isinstance(message, Request)
         if message.via.branch not in self._sent:
             self._sent[message.via.branch] = _key_of(message)

@@ -31,7 +31,7 @@ Numbers beyond what there is count from the start again, so that nearly every re
 from collections.abc import Callable
 from typing import Final
 
-from fuzz.targets.text import decoded
+from fuzz.octets import decoded
 from fuzz.world import Failure, World
 
 __all__ = ["engine"]

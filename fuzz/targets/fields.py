@@ -5,7 +5,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from fuzz.targets.text import decoded
+from fuzz.octets import decoded
 from msilo_core.errors import PeerError
 from msilo_core.fields import (
     STAR,

@@ -4,6 +4,7 @@ import contextlib
 import inspect
 from typing import Final
 
+from fuzz.octets import ROOMY
 from msilo_core import PeerError, parse_message
 from msilo_core.compose import build_response, forward, relay_response
 from msilo_core.framing import Malformed, frame_datagram
@@ -51,7 +52,7 @@ def _answer_malformed(data: bytes, error: PeerError) -> None:
 
 def _answer(request: Request) -> None:
     """RFC 3261 section 8.2.6.2: From, Call-ID, CSeq and the Via fields equal those of the request."""
-    response = parse_message(build_response(request, 200, "OK", to_tag="t", via_suffix=_SEEN))
+    response = parse_message(build_response(request, 200, "OK", to_tag="t", via_suffix=_SEEN), ROOMY)
     assert isinstance(response, Response)
     assert response.get("from") == request.get("from")
     assert (response.call_id, response.cseq, response.via.branch) == (request.call_id, request.cseq, request.via.branch)
@@ -64,19 +65,19 @@ def _pass_on(request: Request) -> None:
     octets = forward(
         request, request_uri="sip:bob@192.0.2.4", via=_OUR_VIA, counts={"Max-Forwards": 69}, via_suffix=_SEEN
     )
-    passed_on = parse_message(octets)
+    passed_on = parse_message(octets, ROOMY)
     assert isinstance(passed_on, Request)
     assert passed_on.get_all("via")[0] == _OUR_VIA
     assert len(passed_on.get_all("via")) == len(request.get_all("via")) + 1
     assert passed_on.body == request.body
-    response = parse_message(build_response(passed_on, 200, "OK", to_tag="t"))
+    response = parse_message(build_response(passed_on, 200, "OK", to_tag="t"), ROOMY)
     assert isinstance(response, Response)
-    passed_back = parse_message(relay_response(response))
+    passed_back = parse_message(relay_response(response), ROOMY)
     assert (passed_back.via.branch, passed_back.via.sent_by) == (request.via.branch, request.via.sent_by)
 
 
 def _pass_back(response: Response) -> None:
     """RFC 3261 section 16.7 step 9: without the topmost Via, where there is another one."""
     with contextlib.suppress(PeerError):
-        relayed = parse_message(relay_response(response))
+        relayed = parse_message(relay_response(response), ROOMY)
         assert (relayed.call_id, relayed.cseq, relayed.body) == (response.call_id, response.cseq, response.body)

@@ -2,7 +2,7 @@
 
 import contextlib
 
-from fuzz.targets.text import decoded
+from fuzz.octets import decoded
 from msilo_core.errors import ParseError, PeerError
 from msilo_core.tel import TelUri
 from msilo_core.uri import AnyUri, Aor, SipUri, check_uri, parse_any_uri, parse_aor
