@@ -1,4 +1,4 @@
-"""Listen and server URIs: ``udp://127.0.0.1:5060``, ``tcp://[::1]:5060``."""
+"""Listen and server URIs: ``udp://127.0.0.1:5060``, ``tcp://[::1]:5060``; and domains."""
 
 import ipaddress
 import re
@@ -7,9 +7,11 @@ from typing import Final, Self
 import msgspec
 
 from msilo_core import Address, TransportName
+from msilo_core.errors import PeerError
+from msilo_core.uri import parse_uri
 from msilo_runners.errors import SettingsError
 
-__all__ = ["TransportAddress", "parse_transport_address"]
+__all__ = ["TransportAddress", "parse_domain", "parse_transport_address"]
 
 SIP_PORT: Final = 5060
 PORT_MAX: Final = 65535
@@ -82,6 +84,25 @@ def parse_transport_address(text: str, *, names_allowed: bool = False) -> Transp
     if literal is None and not names_allowed:
         raise SettingsError(f"{text!r}: {host!r} is not an IP address: give one such as 127.0.0.1")
     return TransportAddress(_TRANSPORTS[scheme], host, port)
+
+
+def parse_domain(text: str) -> str:
+    """Return a domain as the addresses of record have it that are in it.
+
+    Args:
+        text: a host name, an IPv4 address, or an IPv6 address with brackets or without.
+
+    Raises:
+        SettingsError: it is none of these.
+    """
+    host = f"[{text}]" if isinstance(_literal(text), ipaddress.IPv6Address) else text
+    try:
+        uri = parse_uri(f"sip:any@{host}")
+        if uri.host == host:
+            return uri.aor().domain
+    except PeerError:
+        pass
+    raise SettingsError(f"{text!r} is not a domain: give a host name such as example.com, or an IP address")
 
 
 def _literal(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -43,7 +43,7 @@ import msgspec
 
 from msilo_core import AuthConfig, Config, Limits, LocalError, PathMode, SiloConfig
 from msilo_core.outbound import parse_foreign
-from msilo_runners.addresses import parse_transport_address
+from msilo_runners.addresses import parse_domain, parse_transport_address
 from msilo_runners.errors import SettingsError
 
 __all__ = [
@@ -83,7 +83,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
         storage: a storage URL, such as ``sqlite:///relative.db``, ``sqlite:////absolute/path.db``,
             ``postgresql://…`` or ``memory:``.
         role: ``server``, registrar, relay and silo in one, or ``silo``, which stores what a proxy sends it.
-        domains: host parts whose users are ours; empty: any.
+        domains: host parts whose users are ours, names or IP addresses; empty: any.
         trusted: networks in CIDR form whose requests are believed; None: this machine, or nobody if there are `users`.
         users: who may log in with a password: ``store``, for the table ``subscriber``, or the name of a file; empty:
             nobody.
@@ -124,6 +124,8 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
             raise SettingsError("nowhere to listen: give a transport address such as udp://127.0.0.1:5060")
         for text in self.listen:
             parse_transport_address(text)
+        for text in self.domains:
+            parse_domain(text)
         for text in self.trusted or ():
             _check_network(text)
         try:
@@ -144,7 +146,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
         by_default = () if self.users else Config().trusted
         return Config(
             node=node,
-            domains=frozenset(name.lower() for name in self.domains),
+            domains=frozenset(map(parse_domain, self.domains)),
             foreign=self.foreign,
             trusted=by_default if self.trusted is None else self.trusted,
             auth=self.auth if self.users else None,

@@ -7,6 +7,7 @@ import pytest
 
 from msilo_core.config import AuthConfig, Config, SiloConfig
 from msilo_core.limits import Limits
+from msilo_core.uri import parse_aor
 from msilo_runners import ServerConfig, SettingsError
 from msilo_runners.addresses import TransportAddress, parse_transport_address
 from msilo_runners.settings import Settings, parse_settings, read_settings, with_parameters
@@ -79,6 +80,36 @@ def test_what_the_engine_is_told() -> None:
         expires_max_s=7200,
         silo=SiloConfig(expire_time=3600, add_date=1),
     )
+
+
+@pytest.mark.parametrize(
+    ("written", "domain"),
+    [
+        ("example.com", "example.com"), ("EXAMPLE.com", "example.com"), ("example.com.", "example.com"),
+        ("localhost", "localhost"), ("xn--bcher-kva.example", "xn--bcher-kva.example"),
+        ("192.0.2.1", "192.0.2.1"), ("192.000.002.001", "192.0.2.1"),
+        ("[2001:db8::1]", "[2001:db8::1]"), ("2001:DB8:0:0::1", "[2001:db8::1]"),
+        ("::ffff:192.0.2.1", "[::ffff:192.0.2.1]"),
+    ],
+)  # fmt: skip
+def test_a_domain_is_compared_as_those_of_addresses_are(written: str, domain: str) -> None:
+    assert ServerConfig(domains=(written,)).engine_config("n").domains == frozenset({domain})
+    bracketed = f"[{written}]" if written.count(":") > 1 and not written.startswith("[") else written
+    assert parse_aor(f"sip:bob@{bracketed}").domain == domain
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "", ".", "sip:example.com", "bob@example.com", "example.com:5060", "example.com;lr", "example.com?x=y",
+        "exa mple.com", "bücher.example", "example.com,example.org", "[192.0.2.1]", "[2001:db8::1]:5060",
+        "fe80::1%eth0", "1.2.3", "x" * 256,
+    ],
+)  # fmt: skip
+def test_a_domain_that_is_none(written: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        ServerConfig(domains=("example.com", written))
+    assert str(caught.value) == f"{written!r} is not a domain: give a host name such as example.com, or an IP address"
 
 
 def test_with_users_nobody_is_trusted_unless_it_is_said() -> None:
