@@ -111,12 +111,12 @@ class Guard:
         return Claim(Aor(credentials.username, owner.domain), owner, credentials)
 
     def is_name(self, username: str) -> bool:
-        """Say whether a store can be asked for a user of this name at all."""
+        """Say whether an address of record may have this name: no store can be asked for any other."""
         try:
-            size = len(username.encode())
-        except UnicodeEncodeError:
+            parse_uri(str(Aor(username, "localhost")), self._limits).aor(self._limits)
+        except (PeerError, UnicodeEncodeError):
             return False
-        return 0 < size <= self._limits.user_bytes_max and username.isprintable()
+        return True
 
     def admit(self, claim: Claim, request: Request, user: User | None, now: Moment) -> Verdict:
         """Say what a claim is worth, of a user that was looked up."""

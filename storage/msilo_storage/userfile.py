@@ -96,8 +96,8 @@ class UserFile:
             logger.error("users stay as they were: %s", error)
 
     def _add(self, user: User) -> bool:
-        if ":" in user.owner.username:
-            raise SchemaError(f"{user.owner}: a name with a colon cannot stand in a file: use a storage URL")
+        if not _can_stand(user):
+            raise SchemaError(f"{user.owner}: such a name cannot stand in a file: use a storage URL")
         with self._locked(os.O_RDWR | os.O_CREAT):
             text = self._text()
             users = _parsed(self._path, text)
@@ -248,6 +248,16 @@ def _entry(line: str) -> tuple[Aor, str, str] | None:
     if len(ha1) != _DIGITS[algorithm] or set(ha1.lower()) - set("0123456789abcdef"):
         raise ValueError(f"the HA1 is not one of {algorithm}")
     return owner, _ATTRIBUTES[algorithm], ha1.lower()
+
+
+def _can_stand(user: User) -> bool:
+    """Say whether the lines of a user are read as what they are: not for a name with a colon, or after a ``#``."""
+    lines = _lines_of(user)
+    try:
+        entries = [_entry(line) for line in "\n".join(lines).splitlines()]
+    except ValueError:
+        return False
+    return len(entries) == len(lines) and all(entry is not None and entry[0] == user.owner for entry in entries)
 
 
 def _lines_of(user: User) -> list[str]:

@@ -22,7 +22,7 @@ from msilo_core import (
 from msilo_core.actions import Action, FindUser, StorageFailed
 from msilo_core.digest import Algorithm, answer
 from msilo_core.fields import Challenge, Credentials, parse_challenge
-from msilo_core.uri import Aor
+from msilo_core.uri import Aor, parse_aor
 from tests.core.world import (
     ALICE,
     BOB,
@@ -205,7 +205,7 @@ def test_wrong_password_is_asked_again(user: str, password: str) -> None:
     assert world.engine.statistics.dropped == {"wrong credentials": 1}
 
 
-@pytest.mark.parametrize("user", ["", "a\0b", "\udcff", "x" * 256, "a\u202eb"])
+@pytest.mark.parametrize("user", ["", "a\0b", "\udcff", "x" * 256, "a\x85b"])
 def test_name_that_nobody_can_have_is_not_looked_up(user: str) -> None:
     world = server()
     world.hold = {FindUser}
@@ -219,6 +219,18 @@ def test_name_that_nobody_can_have_is_not_looked_up(user: str) -> None:
     (asked,) = world.datagram(data, BOB)
     assert status_of(asked) == 401
     assert not world.held
+
+
+@pytest.mark.parametrize("user", ["a\u200cb", "a b", "é", "\u202e"])
+def test_name_that_an_address_may_have_is_looked_up(user: str) -> None:
+    world = server()
+    owner = Aor(user, "example.com")
+    assert parse_aor(str(owner)) == owner
+    finished(world.store.add_user(User.with_password(owner, "secret")))
+    request = register().replace(b"sip:bob@example.com", str(owner).encode())
+    assert str(owner).encode() in request
+    (accepted,) = world.datagram(answered(request, challenged(world, request), user, "secret"), BOB)
+    assert status_of(accepted) == 200
 
 
 @pytest.mark.parametrize("request_", [register("carol"), message().replace(b"sip:alice@", b"sip:bob@")])

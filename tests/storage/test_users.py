@@ -263,10 +263,20 @@ async def test_a_file_that_cannot_be_read(path: Path, tmp_path: Path) -> None:
         UserFile(path).load()
 
 
-async def test_a_name_that_cannot_stand_in_a_file(path: Path) -> None:
-    with pytest.raises(SchemaError, match="colon"):
-        await UserFile(path).add_user(with_password(Aor("a:b", "example.com"), "x"))
+@pytest.mark.parametrize("name", ["a:b", "#a", " a", "a\u2028b"])
+async def test_a_name_that_cannot_stand_in_a_file(path: Path, name: str) -> None:
+    owner = Aor(name, "example.com")
+    with pytest.raises(SchemaError) as caught:
+        await UserFile(path).add_user(with_password(owner, "x"))
+    assert str(caught.value) == f"{owner}: such a name cannot stand in a file: use a storage URL"
     assert not path.exists()
+
+
+@pytest.mark.parametrize("name", ["a\u200cb", "a b", "a#", "-", "%", "a\u2003"])
+async def test_any_other_name_can(path: Path, name: str) -> None:
+    user = with_password(Aor(name, "example.com"), "x")
+    await UserFile(path).add_user(user)
+    assert await found(UserFile(path), user.owner) == [user]
 
 
 async def test_changes_at_the_same_time_are_all_made(path: Path) -> None:
