@@ -87,8 +87,6 @@ class Driver:
         self._limits = limits
         self._observe = observe
         self._udp: dict[Address, UdpSocket] = {}
-        # The same sockets, and those that are bound to all addresses by each of them as well.
-        self._by_local: dict[Address, UdpSocket] = {}
         self._tcp = TcpTransport(self, limits)
         self._alarm = anyio.CancelScope()
         self._alarm_ms: int | None = None
@@ -104,7 +102,7 @@ class Driver:
         if where.transport == "tcp":
             return TransportAddress.of("tcp", self._tcp.listen(where.address))
         bound = UdpSocket.bind(where.address, outbox_max=self._limits.outbox_datagrams_max)
-        self._udp[bound.local] = self._by_local[bound.local] = bound
+        self._udp[bound.local] = bound
         return TransportAddress.of("udp", bound.local)
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> NoReturn:
@@ -188,8 +186,8 @@ class Driver:
             datagrams = await bound.receive(self._limits.datagrams_per_wakeup_max)
             now = read_clock()
             actions: list[object] = []
-            for data, remote in datagrams:
-                actions += self._ask(receive, data, Flow("udp", self._local(bound, remote[0]), remote), now)
+            for data, remote, local in datagrams:
+                actions += self._ask(receive, data, Flow("udp", local, remote), now)
             self.perform(actions, now)
 
     async def _keep_time(self) -> NoReturn:
@@ -226,19 +224,15 @@ class Driver:
         flow = action.flow
         if flow.is_stream:
             return self._tcp.send(flow, action.data, action.token)
-        bound = self._by_local.get(flow.local) or self._substitute(flow)
-        return bound is not None and bound.send(action.data, flow.remote, action.token)
-
-    def _local(self, bound: UdpSocket, host: str) -> Address:
-        local = bound.seen_by(host)
-        # What is sent on the flow leaves from the same socket. There are as many as the machine has addresses.
-        self._by_local.setdefault(local, bound)
-        return local
+        bound = self._udp.get(flow.local) or self._substitute(flow)
+        return bound is not None and bound.send(action.data, flow.remote, action.token, flow.local)
 
     def _substitute(self, flow: Flow) -> UdpSocket | None:
-        # A binding may be older than this process, whose socket has another port now.
+        # One that is bound to all addresses; else any, for a binding may be older than this process, whose socket has
+        # another port now.
         is_ipv6 = ":" in flow.remote[0]
-        return next((bound for local, bound in self._udp.items() if (":" in local[0]) == is_ipv6), None)
+        on_all = self._udp.get(("::" if is_ipv6 else "0.0.0.0", flow.local[1]))
+        return on_all or next((bound for local, bound in self._udp.items() if (":" in local[0]) == is_ipv6), None)
 
     def _send_failed(self, token: int) -> None:
         self.sends_failed((token,))

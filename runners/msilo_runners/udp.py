@@ -9,9 +9,11 @@ import contextlib
 import errno
 import logging
 import socket
+import struct
 import sys
 from collections import deque
 from collections.abc import Callable
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Final, NoReturn, Self
 
 import anyio
@@ -32,8 +34,8 @@ RECEIVE_BUFFER_BYTES: Final = 8 * 1024 * 1024
 RECEIVE_PAUSE_S: Final = 0.1
 """Pause after an error nobody foresaw, so that one which stays does not take the whole processor."""
 
-SEEN_BY_MAX: Final = 10_000
-"""Hosts for which our address is remembered; to ask the system again takes some 20 µs."""
+# Of the header <netinet/in.h>; Python had no name for it before 3.14.
+_IP_PKTINFO: Final = {"linux": 8, "darwin": 26}.get(sys.platform)
 
 # Linux: as SO_RCVBUF, but beyond net.core.rmem_max and for root only. Python has no name for it.
 _SO_RCVBUFFORCE: Final = 33
@@ -43,26 +45,27 @@ class UdpSocket:
     """One bound socket.
 
     Attributes:
-        local: its address as bound; the port is the real one. See :meth:`seen_by` for what a peer knows us by.
+        local: its address as bound; the port is the real one.
         dropped: datagrams that were not sent because the outbox was full.
     """
 
-    def __init__(self, bound: socket.socket, outbox_max: int) -> None:
+    def __init__(self, bound: socket.socket, outbox_max: int, *, is_on_all: bool = False) -> None:
         self.local: Address = bound.getsockname()[:2]
         self.dropped = 0
         self._socket = bound
-        self._outbox: deque[tuple[bytes, Address, int]] = deque()
+        self._is_on_all = is_on_all
+        self._outbox: deque[tuple[bytes, Address, int, Address]] = deque()
         self._outbox_max = outbox_max
         self._blocked = anyio.Event()
         self._complaints = Throttle()
-        self._seen_by: dict[str, Address] = {}
 
     @classmethod
     def bind(cls, address: Address, *, outbox_max: int) -> Self:
         """Open a socket on `address`, an IP literal and a port or 0.
 
         Raises:
-            OSError: the address is taken or not ours.
+            OSError: the address is taken or not ours, or stands for all of them where the system does not tell
+                which of them a datagram came to.
         """
         bound = socket.socket(_family(address), socket.SOCK_DGRAM)
         try:
@@ -71,41 +74,35 @@ class UdpSocket:
                 # of.
                 bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             _widen(bound)
+            is_on_all = is_unspecified(address[0])
+            if is_on_all:
+                _ask_for_destinations(bound)
             bound.setblocking(False)
             bound.bind(address)
         except BaseException:
             bound.close()
             raise
-        return cls(bound, outbox_max)
-
-    def seen_by(self, host: str) -> Address:
-        """Return our address as `host` knows it: of a socket bound to all, the one on the way to it.
-
-        It stands in Via headers (RFC 3261 section 18.1.1), where an unspecified address names nobody.
-        """
-        if not is_unspecified(self.local[0]):
-            return self.local
-        known = self._seen_by.get(host)
-        if known is None:
-            if len(self._seen_by) >= SEEN_BY_MAX:
-                self._seen_by.clear()
-            known = self._seen_by[host] = (_source_to(host) or self.local[0], self.local[1])
-        return known
+        return cls(bound, outbox_max, is_on_all=is_on_all)
 
     @property
     def is_flushed(self) -> bool:
         """Whether nothing waits to be sent."""
         return not self._outbox
 
-    async def receive(self, datagrams_max: int) -> list[tuple[bytes, Address]]:
-        """Wait for datagrams and take those that are there, at most `datagrams_max`; it may be none."""
+    async def receive(self, datagrams_max: int) -> list[tuple[bytes, Address, Address]]:
+        """Wait for datagrams and take those that are there, at most `datagrams_max`; it may be none.
+
+        Returns:
+            For each its octets, where it came from, and our address that it came to: of a socket bound to all, the one
+            that its peer knows, which an answer leaves from (RFC 3581 section 4) and which stands in Via headers (RFC
+            3261 section 18.1.1), where an unspecified one names nobody.
+        """
         await anyio.wait_readable(self._socket)
-        datagrams: list[tuple[bytes, Address]] = []
-        receive = self._socket.recvfrom
+        datagrams: list[tuple[bytes, Address, Address]] = []
+        receive = self._receive_with_destination if self._is_on_all else self._receive
         try:
-            for _ in range(datagrams_max):
-                data, address = receive(DATAGRAM_BYTES_MAX)
-                datagrams.append((data, address[:2]))
+            while len(datagrams) < datagrams_max:
+                datagrams.append(receive())
         except BlockingIOError:
             pass
         except ConnectionError:
@@ -117,19 +114,25 @@ class UdpSocket:
             await anyio.sleep(RECEIVE_PAUSE_S)
         return datagrams
 
-    def send(self, data: bytes, remote: Address, token: int) -> bool:
+    def send(self, data: bytes, remote: Address, token: int, local: Address) -> bool:
         """Send now, or when the socket takes it again.
+
+        Args:
+            data: the datagram.
+            remote: where it goes.
+            token: what its failure is reported under, or 0.
+            local: what it leaves from, where the socket is bound to all addresses.
 
         Returns:
             False if it can never be sent, such as one that is too long or goes to where there is no route.
         """
         if self._outbox:
-            self._keep(data, remote, token)
+            self._keep(data, remote, token, local)
             return True
         try:
-            self._socket.sendto(data, remote)
+            self._put(data, remote, local)
         except BlockingIOError:
-            self._keep(data, remote, token)
+            self._keep(data, remote, token, local)
         except OSError as error:
             return self._is_transient(error)
         return True
@@ -140,9 +143,9 @@ class UdpSocket:
             await self._blocked.wait()
             while self._outbox:
                 await anyio.wait_writable(self._socket)
-                data, remote, token = self._outbox[0]
+                data, remote, token, local = self._outbox[0]
                 try:
-                    self._socket.sendto(data, remote)
+                    self._put(data, remote, local)
                 except BlockingIOError:
                     continue
                 except OSError as error:
@@ -155,12 +158,33 @@ class UdpSocket:
         """Close the socket; nobody may be waiting on it any more."""
         self._socket.close()
 
-    def _keep(self, data: bytes, remote: Address, token: int) -> None:
+    def _receive(self) -> tuple[bytes, Address, Address]:
+        data, remote = self._socket.recvfrom(DATAGRAM_BYTES_MAX)
+        return data, remote[:2], self.local
+
+    def _receive_with_destination(self) -> tuple[bytes, Address, Address]:
+        data, ancillary, _, remote = self._socket.recvmsg(DATAGRAM_BYTES_MAX, _DESTINATION_SPACE_BYTES)
+        host = next((_destination(*item) for item in ancillary), self.local[0])
+        return data, remote[:2], (host, self.local[1])
+
+    def _put(self, data: bytes, remote: Address, local: Address) -> None:
+        if self._is_on_all and local[0] != self.local[0]:
+            try:
+                self._socket.sendmsg([data], [_source(local[0])], 0, remote)
+            except OSError as error:
+                if error.errno not in (errno.EADDRNOTAVAIL, errno.EINVAL, errno.ENETUNREACH):
+                    raise
+                # The address is not ours any more: a binding may be older than it.
+            else:
+                return
+        self._socket.sendto(data, remote)
+
+    def _keep(self, data: bytes, remote: Address, token: int, local: Address) -> None:
         if len(self._outbox) >= self._outbox_max:
             # As if lost on the way, which UDP allows: RFC 3261 section 17 repeats what matters.
             self.dropped += 1
             return
-        self._outbox.append((data, remote, token))
+        self._outbox.append((data, remote, token, local))
         self._blocked.set()
 
     def _is_transient(self, error: OSError) -> bool:
@@ -176,16 +200,31 @@ def is_unspecified(host: str) -> bool:
     return host in ("0.0.0.0", "::")
 
 
-def _source_to(host: str) -> str | None:
-    """Return the address that packets to `host` leave from, or None without a way to it."""
-    try:
-        with socket.socket(_family((host, 0)), socket.SOCK_DGRAM) as probe:
-            # Connecting a datagram socket sends nothing; it only asks the system for the route.
-            probe.connect((host, 9))
-            source: str = probe.getsockname()[0]
-            return source
-    except OSError:
-        return None
+# Room for one struct in6_pktinfo, or in_pktinfo, which is shorter.
+_DESTINATION_SPACE_BYTES: Final = socket.CMSG_SPACE(20)
+
+
+def _ask_for_destinations(unbound: socket.socket) -> None:
+    """Let each datagram come with the address that it was sent to (RFC 3542 section 6)."""
+    if unbound.family == socket.AF_INET6:
+        unbound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+    elif _IP_PKTINFO is not None:
+        unbound.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+    else:
+        raise OSError(errno.ENOTSUP, "not all addresses at once on this system: name one")
+
+
+def _destination(level: int, _kind: int, info: bytes) -> str:
+    # struct in_pktinfo: interface, our address, that in the datagram's header, which may be one of many machines.
+    return inet_ntop(AF_INET6, info[:16]) if level == socket.IPPROTO_IPV6 else inet_ntop(AF_INET, info[4:8])
+
+
+def _source(host: str) -> tuple[int, int, bytes]:
+    if ":" in host:
+        # Interface 0: whichever leads there.
+        return socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, struct.pack("=16sI", inet_pton(AF_INET6, host), 0)
+    assert _IP_PKTINFO is not None, "the socket was bound"
+    return socket.IPPROTO_IP, _IP_PKTINFO, struct.pack("=I4s4s", 0, inet_pton(AF_INET, host), bytes(4))
 
 
 def _family(address: Address) -> socket.AddressFamily:

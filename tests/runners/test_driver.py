@@ -154,6 +154,30 @@ class TestUdp:
                 server.perform(Send(Flow("udp", ours, peer.address), b"later"))
                 assert await peer.receive() == (b"later", ours)
 
+    async def test_answers_leave_by_the_address_that_the_question_came_to(self) -> None:
+        # RFC 3581 section 4: "the response MUST be sent from the same IP address and port that the corresponding
+        # request was received on".
+        async with running("udp://0.0.0.0:0") as server:
+            with UdpPeer() as peer:
+                for host in ("127.0.0.2", "127.0.0.1", "127.0.0.3"):
+                    ours = (host, server.bound[0][1])
+                    peer.send(b"question", ours)
+                    assert await peer.receive() == (b"question", ours)
+                    assert server.echo.inputs[-1] == ("datagram", b"question", Flow("udp", ours, peer.address))
+
+    @pytest.mark.parametrize(("every", "host", "earlier"), [
+        ("0.0.0.0", "127.0.0.1", "192.0.2.7"), ("[::]", "::1", "2001:db8::7"),
+    ])  # fmt: skip
+    async def test_an_address_that_is_ours_no_more_is_not_insisted_on(
+        self, every: str, host: str, earlier: str
+    ) -> None:
+        async with running(f"udp://{every}:0") as server:
+            with UdpPeer(host) as peer:
+                port = server.bound[0][1]
+                server.perform(Send(Flow("udp", (earlier, port), peer.address), b"later", token=7))
+                assert await peer.receive() == (b"later", (host, port))
+                assert server.echo.failed_tokens() == []
+
     async def test_datagrams_of_every_size_arrive_whole(self) -> None:
         async with running(UDP) as server:
             with UdpPeer() as peer:
@@ -222,7 +246,7 @@ class TestUdp:
             sender = UdpSocket(raw, outbox_max=40)
             sent = [b"%d" % number for number in range(40)]
             for data in sent:
-                assert sender.send(data, remote, 0)
+                assert sender.send(data, remote, 0, remote)
             had_to_wait = not sender.is_flushed
             failed: list[int] = []
             received: list[bytes] = []
@@ -249,11 +273,11 @@ class TestUdp:
             sender = UdpSocket(raw, outbox_max=5)
             remote = cast("Address", str(directory / "b"))
             while sender.is_flushed:
-                assert sender.send(b"fills the receiver", remote, 0)
+                assert sender.send(b"fills the receiver", remote, 0, remote)
             for _ in range(4):
-                assert sender.send(b"fills the outbox", remote, 0)
+                assert sender.send(b"fills the outbox", remote, 0, remote)
             assert sender.dropped == 0
-            assert sender.send(b"one too many", remote, 0)
+            assert sender.send(b"one too many", remote, 0, remote)
             assert sender.dropped == 1
 
     async def test_a_machine_that_fails_on_one_datagram_serves_the_next(self, caplog: pytest.LogCaptureFixture) -> None:
