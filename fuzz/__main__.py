@@ -3,10 +3,14 @@
 ``python -m fuzz TARGET FILE…`` runs it once on each file instead, as to see a find again; that needs no atheris.
 """
 
+import random
 import sys
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+from fuzz.stories import alter
 
 HERE = Path(__file__).parent
 
@@ -25,8 +29,19 @@ def main() -> None:
     if name not in TARGETS:
         sys.exit(f"usage: python -m fuzz {{{'|'.join(TARGETS)}}} [libFuzzer options | FILE...]")
     options = [f"-dict={HERE / 'sip.dict'}", *rest, str(HERE / "corpus" / name)]
-    atheris.Setup([sys.argv[0], *options], TARGETS[name])
+    hooks = {"custom_mutator": partial(_alter_story, atheris)} if name == "engine" else {}
+    atheris.Setup([sys.argv[0], *options], TARGETS[name], **hooks)
     atheris.Fuzz()
+
+
+def _alter_story(atheris: Any, data: bytes, size_max: int, seed: int) -> bytes:
+    """Let libFuzzer change octets, or change records."""
+    source = random.Random(seed)
+    if source.random() < 0.5:
+        return alter(data, source)[:size_max]
+    # It is another function once fuzzing has begun.
+    octets: bytes = atheris.Mutate(data, size_max)
+    return octets
 
 
 def _replay(name: str, files: list[Path]) -> None:

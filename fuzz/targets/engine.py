@@ -32,18 +32,18 @@ from collections.abc import Callable
 from typing import Final
 
 from fuzz.octets import decoded
+from fuzz.stories import SEPARATOR
 from fuzz.world import Failure, World
 
 __all__ = ["engine"]
 
-_SEPARATOR: Final = b"\x1e"
 _RECORDS_MAX: Final = 64
 _LEAP_MS_MAX: Final = 300_000_000
 
 
 def engine(data: bytes) -> None:
     """Tell a story to an engine, then let the store and time make an end of everything."""
-    words, *records = data.split(_SEPARATOR)[: _RECORDS_MAX + 1]
+    words, *records = data.split(SEPARATOR)[: _RECORDS_MAX + 1]
     world = World(frozenset(decoded(words).split()))
     for record in records:
         step = _STEPS.get(record[:1])
