@@ -8,7 +8,18 @@ from msilo_core.flow import Address, Flow
 from msilo_core.message import Request, Response
 from msilo_core.uri import Aor
 
-__all__ = ["PASSWORD", "PEERS", "PROXY", "SERVER", "USERS", "challenges_of", "message", "register", "response_to"]
+__all__ = [
+    "PASSWORD",
+    "PEERS",
+    "PROXY",
+    "SERVER",
+    "USERS",
+    "arrival_of",
+    "challenges_of",
+    "message",
+    "register",
+    "response_to",
+]
 
 SERVER: Final[Address] = ("127.0.0.1", 5060)
 
@@ -49,13 +60,27 @@ def register(peer: Flow, owner: Aor, number: int, text: str, challenges: list[Ch
     return _request(peer, "REGISTER", f"sip:{owner.domain}", owner, owner, number, text, "", challenges)
 
 
+def arrival_of(owner: Aor) -> list[tuple[Flow, bytes]]:
+    """Return what lets in all that waits: the owner leaves all devices, and comes back with a new one."""
+    flow = PEERS[0]
+    leaving = register(flow, owner, 1, "Contact: *\nExpires: 0", [])
+    coming = register(flow, owner, 2, f"Contact: <sip:{owner.username}@{flow.remote[0]}:5090>", [])
+    return [(flow, octets.replace(b"Call-ID: R", b"Call-ID: end-")) for octets in (leaving, coming)]
+
+
 def response_to(request: Request, status_line: str, text: str) -> bytes:
-    """Return a phone's response to a request of ours: ``200 OK``, and header lines of its own."""
+    """Return a phone's response to a request of ours: ``200 OK``, and header lines of its own.
+
+    Via lines among them stand in place of those that the request had below the topmost.
+    """
     head = [f"SIP/2.0 {status_line or '200 OK'}"]
-    head += [f"Via: {value}" for value in request.get_all("via")]
+    topmost, *others = (f"Via: {value}" for value in request.get_all("via"))
+    lines = _lines(text)
+    vias = [line for line in lines if line.lower().startswith("via:")]
+    head += [topmost, *(vias or others), *(line for line in lines if line not in vias)]
     head += [f"{name}: {request.get(name)}" for name in ("from", "call-id", "cseq")]
     tag = "" if request.to.tag else ";tag=phone"
-    return _octets([*head, f"To: {request.get('to')}{tag}", *_lines(text)], b"")
+    return _octets([*head, f"To: {request.get('to')}{tag}"], b"")
 
 
 def challenges_of(response: Response) -> list[Challenge]:

@@ -1,5 +1,6 @@
 """What an engine owes the world whatever it is told, as far as it shows in what it asks for."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import TypeAlias
@@ -24,6 +25,8 @@ from msilo_core.actions import (
     Store,
     Stored,
 )
+from msilo_core.errors import PeerError
+from msilo_core.fields import STAR
 from msilo_core.framing import Keepalive, Malformed
 from msilo_core.message import Request, Response, parse_message, tokenise
 from msilo_core.uri import Aor
@@ -38,11 +41,19 @@ class Arrival(msgspec.Struct):
     """A request that came: as it stands in its responses.
 
     Attributes:
+        owner: whose it is, or None if its Request-URI is no address of record.
+        stored: how many messages had been stored before.
+        ends_s: from when on it is not to be sent any more.
         hosts: where it came from.
+        branches: topmost branches that it came under.
         times: how often it came.
     """
 
+    owner: Aor | None
+    stored: int
+    ends_s: float
     hosts: set[str]
+    branches: set[str]
     times: int
 
 
@@ -56,7 +67,7 @@ class Promises:
         self._arrivals: dict[tuple[str | None, str | None], Arrival] = {}
         self._registrants: dict[Aor, set[str]] = defaultdict(set)
         self._bound: set[tuple[str, int]] = set()
-        self._stored: set[Key] = set()
+        self._stored: dict[int, Key] = {}
         self._leased: dict[Key, Message] = {}
         self._settling: set[int] = set()
         self._sent: dict[str, Key] = {}
@@ -65,22 +76,27 @@ class Promises:
 
     # -- What goes in --------------------------------------------------------------------------------------------------
 
-    def received(self, framed: Iterable[Request | Response | Malformed | Keepalive], flow: Flow) -> None:
+    def received(self, framed: Iterable[Request | Response | Malformed | Keepalive], flow: Flow, now: Moment) -> None:
         """Octets are about to be told that hold these."""
         for one in framed:
             message = one.message if isinstance(one, Malformed) else one
             if isinstance(message, Request):
-                self._note_arrival(message, flow)
+                self._note_arrival(message, flow, now)
             elif isinstance(one, Response):
                 key = self._sent.get(one.via.branch)
                 if key is not None:
                     self._statuses[key].add(one.status)
 
-    def _note_arrival(self, request: Request, flow: Flow) -> None:
+    def _note_arrival(self, request: Request, flow: Flow, now: Moment) -> None:
         if request.method == "ACK":
             return
-        arrival = self._arrivals.setdefault(_as_answered(request), Arrival(set(), 0))
+        answered = _as_answered(request)
+        arrival = self._arrivals.get(answered)
+        if arrival is None:
+            arrival = Arrival(_owner_of(request), len(self._stored), _end_s(request, now), set(), set(), 0)
+            self._arrivals[answered] = arrival
         arrival.hosts.add(flow.remote[0])
+        arrival.branches.add(_branch_of(request))
         arrival.times += 1
 
     def completed(self, action: StorageAction, completion: Completion) -> None:
@@ -89,8 +105,8 @@ class Promises:
             case Bind(callid=callid, cseq=cseq), Bound(bindings=bindings):
                 assert len(bindings) <= self._limits.bindings_per_aor_max
                 self._bound.add((callid, cseq))
-            case Store(message=message), Stored():
-                self._stored.add(_key_of_row(message))
+            case Store(message=message), Stored(message_id=message_id):
+                self._stored.setdefault(message_id, _key_of_row(message))
             case _, Dumped(messages=messages):
                 self._leased |= {_key_of_row(message): message for message in messages}
             case Settle(message_id=message_id, outcome=outcome), _:
@@ -146,15 +162,18 @@ class Promises:
         arrival = self._arrivals.get(_as_answered(response))
         assert arrival is not None, "a response to what is no request, or to an ACK"
         assert flow.remote[0] in arrival.hosts, "a response to somebody who asked nothing"
+        assert _branch_of(response) in arrival.branches, "a response that its sender cannot know again"
         if response.status // 100 != 2:
             return
         response.validate()
         method, key = response.cseq.method, _key_of(response)
         if method == "REGISTER":
             assert (response.call_id, response.cseq.number) in self._bound, "registered, and the store does not know"
+            contacts = () if response.contacts is STAR else response.contacts
+            assert all(contact.expires_s for contact in contacts), "it lists a contact that has left"
         elif method == "MESSAGE":
             has_it = any(status // 100 == 2 for status in self._statuses[key])
-            assert has_it or (response.status == 202 and key in self._stored), "accepted, and nobody has it"
+            assert has_it or (response.status == 202 and key in self._stored.values()), "accepted, and nobody has it"
 
     def _check_request(self, request: Request, flow: Flow, now: Moment) -> None:
         """A branch begins."""
@@ -167,19 +186,30 @@ class Promises:
         if row is not None:
             self._check_delivery(row, flow, now)
             return
+        self._check_relayed(self._arrivals[_as_answered(request)], now)
         branches = self._branches[key, request.request_uri, request.get("route")]
         branches.add(request.via.branch)
         # One that comes again when its transaction is over is a new one.
         assert len(branches) <= self._arrivals[_as_answered(request)].times, "relayed twice"
 
+    def _check_relayed(self, arrival: Arrival, now: Moment) -> None:
+        """What is sent on at once is for who is there, and has nothing before it."""
+        assert now.unix_s < arrival.ends_s, "sent on after it expired"
+        if arrival.owner is None:
+            return
+        known = list(self._stored)[: arrival.stored]
+        before = [row for row in self._waiting(arrival.owner, now) if row.message_id in known]
+        assert not before, "it overtakes what was stored"
+
+    def _waiting(self, owner: Aor, now: Moment) -> list[Message]:
+        """Return what waits and may be sent, oldest first."""
+        rows = self._store.waiting(owner, now.unix_s)
+        return [row for row in rows if row.message_id not in self._settling]
+
     def _check_delivery(self, row: Message, flow: Flow, now: Moment) -> None:
         assert flow.remote[0] in self._registrants[row.owner], "sent to somebody else than its owner"
         assert row.exp_time_s > now.unix_s, "sent after it expired"
-        before = [
-            message.message_id
-            for message in self._store.waiting(row.owner, now.unix_s)
-            if message.message_id < row.message_id and message.message_id not in self._settling
-        ]
+        before = [other for other in self._waiting(row.owner, now) if other.message_id < row.message_id]
         assert not before, "sent before what came before it"
 
 
@@ -194,3 +224,27 @@ def _key_of(message: Request | Response) -> Key:
 
 def _key_of_row(message: Message) -> Key:
     return message.callid, message.cseq, message.from_tag
+
+
+def _branch_of(message: Request | Response) -> str:
+    """Return the topmost branch; empty where it cannot be read."""
+    try:
+        return message.via.branch
+    except PeerError:
+        return ""
+
+
+def _owner_of(request: Request) -> Aor | None:
+    try:
+        return request.uri.aor()
+    except PeerError:
+        return None
+
+
+def _end_s(request: Request, now: Moment) -> float:
+    """Return when a message expires; one that asks for no time at all may be sent at once."""
+    try:
+        expires_s = request.expires_s
+    except PeerError:
+        expires_s = None
+    return math.inf if expires_s is None else now.unix_s + max(expires_s, 1)

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from fuzz.bounds import check_bounds
-from fuzz.peers import PASSWORD, PEERS, PROXY, USERS, challenges_of, message, register, response_to
+from fuzz.peers import PASSWORD, PEERS, PROXY, USERS, arrival_of, challenges_of, message, register, response_to
 from fuzz.promises import Promises
 from fuzz.store import ModelStore
 from msilo_core import Config, Engine, Flow, Limits, Moment
@@ -34,6 +34,7 @@ from msilo_core.flow import Address
 from msilo_core.framing import StreamFramer, frame_datagram
 from msilo_core.message import Request, Response
 from msilo_core.route import SiloRoute
+from msilo_core.uri import Aor
 
 __all__ = ["SETTINGS", "Failure", "World"]
 
@@ -98,9 +99,11 @@ class World:
         self._store = ModelStore(USERS, PASSWORD)
         self._is_prompt = "prompt" in words
         self._awaited: list[StorageAction] = []
+        self._completions: dict[int, Completion] = {}
         self._requests: list[tuple[Send, Request]] = []
         self._challenges: dict[Flow, list[Challenge]] = {}
         self._framers: dict[Flow, StreamFramer] = {}
+        self._is_closing = False
         self._connections: dict[Address, Flow] = {flow.remote: flow for flow in _STREAMS}
         self._promises = Promises(self._store, self._limits)
         self._engine = Engine(
@@ -156,17 +159,28 @@ class World:
 
     # -- The store -----------------------------------------------------------------------------------------------------
 
+    def carry_out(self, number: int) -> None:
+        """Let the store carry out one of the actions that wait, and say nothing yet."""
+        if self._awaited:
+            self._done(_pick(self._awaited, number))
+
     def complete(self, number: int, failure: Failure) -> None:
-        """Let the store carry out one of the actions that wait, or fail to."""
+        """Let the store say what became of one of the actions that wait."""
         if not self._awaited:
             return
-        action = self._awaited.pop(number % len(self._awaited))
-        completion: Completion = StorageFailed(action.token, "the story says so")
+        action = _pick(self._awaited, number)
         if failure is not Failure.NOT_DONE:
-            done = self._store.carry_out(action)
-            completion = done if failure is Failure.NONE else completion
+            self._done(action)
+        self._awaited.remove(action)
+        done = self._completions.pop(action.token, None)
+        failed = StorageFailed(action.token, "the story says so")
+        completion = done if done is not None and failure is Failure.NONE else failed
         self._promises.completed(action, completion)
         self._take(self._engine.complete(completion, self._now))
+
+    def _done(self, action: StorageAction) -> None:
+        if action.token not in self._completions:
+            self._completions[action.token] = self._store.carry_out(action)
 
     def be_prompt(self, is_prompt: bool) -> None:
         """Say whether the store does at once what it is asked for."""
@@ -209,6 +223,7 @@ class World:
 
     def close(self) -> None:
         """Let a graceful end begin."""
+        self._is_closing = True
         self._take(self._engine.close(self._now))
 
     def abandon(self) -> None:
@@ -224,7 +239,19 @@ class World:
         check_bounds(self._engine, self._limits, self._awaited)
 
     def end(self) -> None:
-        """Let the store and time make an end of everything: nothing stays under way."""
+        """Let the store and time make an end of everything, and all owners come back: nothing stays."""
+        self._come_to_rest()
+        if not self._is_closing:
+            for owner in USERS:
+                self._let_in(owner)
+            self._come_to_rest()
+        try:
+            self._engine.complete(StorageFailed(1, "again"), self._now)
+        except LocalError:
+            return
+        raise AssertionError("a token is awaited that was completed, or was never issued")
+
+    def _come_to_rest(self) -> None:
         self.be_prompt(True)
         for flow in self._connections.values():
             self._take(self._engine.flow_closed(flow, "the end", self._now))
@@ -232,11 +259,19 @@ class World:
         self.pass_time(_AFTERMATH_MS)
         assert self._engine.is_idle, "something is under way for ever"
         check_bounds(self._engine, self._limits, self._awaited, is_over=True)
-        try:
-            self._engine.complete(StorageFailed(1, "again"), self._now)
-        except LocalError:
-            return
-        raise AssertionError("a token is awaited that was completed, or was never issued")
+
+    def _let_in(self, owner: Aor) -> None:
+        """Let an owner come back and take all that waits."""
+        for flow, data in arrival_of(owner):
+            self._deliver(flow, data)
+            self._catch_up()
+        for _ in range(_DEADLINES_MAX):
+            if not self._requests:
+                break
+            send, request = self._requests.pop()
+            self._deliver(self._connected(send.flow), response_to(request, "200 OK", ""))
+            self._catch_up()
+        assert not self._store.waiting(owner, self._now.unix_s), "it is never delivered"
 
     # -- Octets and actions --------------------------------------------------------------------------------------------
 
@@ -246,11 +281,11 @@ class World:
 
     def _deliver(self, flow: Flow, data: bytes) -> None:
         if not flow.is_stream:
-            self._promises.received([frame_datagram(data, self._limits)], flow)
+            self._promises.received([frame_datagram(data, self._limits)], flow, self._now)
             self._take(self._engine.receive_datagram(data, flow, self._now))
         elif data:
             framer = self._framers.setdefault(flow, StreamFramer(self._limits))
-            self._promises.received(framer.receive(data), flow)
+            self._promises.received(framer.receive(data), flow, self._now)
             self._take(self._engine.receive_stream(data, flow, self._now))
 
     def _connected(self, flow: Flow) -> Flow:

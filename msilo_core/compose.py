@@ -9,8 +9,9 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from msilo_core.errors import LocalError, ParseError
-from msilo_core.fields import split_first
+from msilo_core.fields import Via, split_first
 from msilo_core.head import HEAD_END, encode_head
+from msilo_core.headers import topmost_via
 from msilo_core.message import Request, Response
 
 __all__ = ["build_request", "build_response", "forward", "relay_response"]
@@ -122,22 +123,31 @@ def forward(
     return _encoded("\r\n".join(lines)) + HEAD_END + request.body
 
 
-def relay_response(response: Response, added: Sequence[str] = (), drop: Collection[str] = ()) -> bytes:
+def relay_response(
+    response: Response, added: Sequence[str] = (), drop: Collection[str] = (), *, below: Via | None = None
+) -> bytes:
     """Return a response as a proxy passes it on (RFC 3261 section 16.7): without the topmost Via.
 
     Everything but the line of that Via stays octet by octet.
 
     Args:
+        below: the topmost Via of the request as it came, whose sender would not know an answer to another; None if that
+            does not matter.
         added: header lines of other responses, folds included, to put behind its own.
         drop: keys of headers that are left out.
 
     Raises:
-        ParseError: there is no second Via, so the response is for us; or the topmost line is malformed.
+        ParseError: there is no second Via, so the response is for us, or it is not `below`; or the topmost line is
+            malformed.
     """
     head = response.head
     rest = split_first(head.first.get("via", ""))[1]
     if not rest and head.keys.count("via") < 2:
         raise ParseError("a second Via", head.first.get("via", ""))
+    if below is not None:
+        second = topmost_via(rest or head.values("via")[1])
+        if (second.branch, second.sent_by) != (below.branch, below.sent_by):
+            raise ParseError("the Via of the request", str(second))
     lines = head.lines
     topmost = head.keys.index("via")
     lines[topmost] = f"Via: {rest}"

@@ -372,9 +372,9 @@ class Engine(Element):
         is_believed = fork.answered_by is not None and self._guard.is_trusted(fork.answered_by)
         hidden = hidden_headers(response, is_believed, call.is_trusted)
         try:
-            passed_on = relay_response(response, challenges, hidden)
+            passed_on = relay_response(response, challenges, hidden, below=call.request.via)
         except PeerError:
-            # The phone lost the Via of the sender, who is to be told all the same.
+            # The phone lost or changed the Via of the sender, who is to be told all the same.
             return self.call_reply(call, response.status, response.reason, now)
         return self._servers.respond(call.transaction, response.status, passed_on, now)
 

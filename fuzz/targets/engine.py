@@ -12,9 +12,10 @@ as many single figures as the step has arguments, and octets. The steps:
 ``S``  peer: these octets on the peer's stream
 ``O``  peer: its stream is opened
 ``K``  peer: its stream is closed
-``C``  n: the store carries out the n-th of the actions that it was asked for, and says so
+``E``  n: the store carries out the n-th of the actions that it was asked for, and says so later
+``C``  n: it says what became of the n-th, which it carries out if it has not yet
 ``F``  n: it fails to
-``X``  n: it carries it out, and says that it failed: nobody knows, as when a connection breaks
+``X``  n: it carries it out, and says that it failed, as when a connection breaks
 ``P``  from here on the store does at once what it is asked for
 ``H``  from here on it does not
 ``N``  n: the request that was sent n requests ago could not be sent
@@ -83,6 +84,7 @@ _STEPS: Final[dict[bytes, tuple[int, Callable[[World, list[int], bytes], None]]]
     b"S": (1, lambda world, figures, octets: world.stream(figures[0], octets)),
     b"O": (1, lambda world, figures, _: world.open(figures[0])),
     b"K": (1, lambda world, figures, _: world.close_stream(figures[0])),
+    b"E": (1, lambda world, figures, _: world.carry_out(figures[0])),
     b"C": (1, lambda world, figures, _: world.complete(figures[0], Failure.NONE)),
     b"F": (1, lambda world, figures, _: world.complete(figures[0], Failure.NOT_DONE)),
     b"X": (1, lambda world, figures, _: world.complete(figures[0], Failure.DONE)),

@@ -72,7 +72,7 @@ def _pass_on(request: Request) -> None:
     assert passed_on.body == request.body
     response = parse_message(build_response(passed_on, 200, "OK", to_tag="t"), ROOMY)
     assert isinstance(response, Response)
-    passed_back = parse_message(relay_response(response), ROOMY)
+    passed_back = parse_message(relay_response(response, below=request.via), ROOMY)
     assert (passed_back.via.branch, passed_back.via.sent_by) == (request.via.branch, request.via.sent_by)
 
 
