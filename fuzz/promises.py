@@ -41,7 +41,7 @@ class Arrival(msgspec.Struct):
     """A request that came: as it stands in its responses.
 
     Attributes:
-        owner: whose it is, or None if its Request-URI is no address of record.
+        owner: whose it is, or None if its Request-URI is no address of record, or it came with several.
         stored: how many messages had been stored before.
         ends_s: from when on it is not to be sent any more.
         hosts: where it came from.
@@ -90,11 +90,14 @@ class Promises:
     def _note_arrival(self, request: Request, flow: Flow, now: Moment) -> None:
         if request.method == "ACK":
             return
-        answered = _as_answered(request)
+        answered, owner = _as_answered(request), _owner_of(request)
         arrival = self._arrivals.get(answered)
         if arrival is None:
-            arrival = Arrival(_owner_of(request), len(self._stored), _end_s(request, now), set(), set(), 0)
-            self._arrivals[answered] = arrival
+            arrival = self._arrivals[answered] = Arrival(owner, len(self._stored), 0, set(), set(), 0)
+        if arrival.owner != owner:
+            # Which of them is sent on does not show.
+            arrival.owner = None
+        arrival.ends_s = max(arrival.ends_s, _end_s(request, now))
         arrival.hosts.add(flow.remote[0])
         arrival.branches.add(_branch_of(request))
         arrival.times += 1

@@ -23,7 +23,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Start-line and headers. Proxies add a Via and a Record-Route each; 16 hops stay far below."""
 
     line_bytes_max: int = 8192
-    """One header line with its folds: an Identity header with a certificate reference is the longest seen."""
+    """A start-line, or a header line with its folds. An Identity header with a certificate reference is the longest."""
 
     headers_max: int = 128
     """Header lines in one message, as in the usual HTTP servers."""

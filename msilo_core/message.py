@@ -297,6 +297,6 @@ def _check_addresses(limits: Limits, *addresses: NameAddr) -> None:
 def _check_lengths(head: Head, limits: Limits) -> None:
     if head.size_bytes > limits.head_bytes_max:
         raise HeadTooLong(head.size_bytes, limits.head_bytes_max)
-    longest = max(len(encode_head(line)) for line in head.lines)
+    longest = max(len(encode_head(line)) for line in (head.start_line, *head.lines))
     if longest > limits.line_bytes_max:
         raise LineTooLong(longest, limits.line_bytes_max)

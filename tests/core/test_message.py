@@ -336,6 +336,17 @@ def test_limits_count_octets() -> None:
         parse_message(data, Limits(line_bytes_max=longest + 2))
 
 
+@pytest.mark.parametrize("start", ["SIP/2.0 200 {}", "{} sip:bob@example.com SIP/2.0"])
+def test_a_start_line_is_bounded_as_all_lines_are(start: str) -> None:
+    limits = Limits(line_bytes_max=80)
+    line = start.format("x" * (82 - len(start)))
+    assert len(line) == 80
+    with pytest.raises(ParseError, match="via"):
+        parse_message(f"{line}\r\n\r\n".encode(), limits)
+    with pytest.raises(LineTooLong):
+        parse_message(f"{start.format('x' * (83 - len(start)))}\r\n\r\n".encode(), limits)
+
+
 def test_a_folded_line_counts_as_one() -> None:
     data = changed(("Max-Forwards", "Subject: a\r\n b\r\n c\r\nMax-Forwards"))
 
