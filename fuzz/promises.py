@@ -173,7 +173,9 @@ class Promises:
         if method == "REGISTER":
             assert (response.call_id, response.cseq.number) in self._bound, "registered, and the store does not know"
             contacts = () if response.contacts is STAR else response.contacts
-            assert all(contact.expires_s for contact in contacts), "it lists a contact that has left"
+            assert all(int(contact.param("expires") or 0) > 0 for contact in contacts), (
+                "it lists a contact that has left"
+            )
         elif method == "MESSAGE":
             has_it = any(status // 100 == 2 for status in self._statuses[key])
             assert has_it or (response.status == 202 and key in self._stored.values()), "accepted, and nobody has it"

@@ -262,6 +262,8 @@ class World:
 
     def _let_in(self, owner: Aor) -> None:
         """Let an owner come back and take all that waits."""
+        if not self._store.waiting(owner, self._now.unix_s):
+            return
         for flow, data in arrival_of(owner):
             self._deliver(flow, data)
             self._catch_up()

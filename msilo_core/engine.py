@@ -326,9 +326,9 @@ class Engine(Element):
     def _located(self, call: Call, registrations: int, completion: Completion, now: Moment) -> list[Action]:
         assert call.owner is not None
         if isinstance(completion, LookedUp):
-            self._silo.located(call, registrations, completion)
+            self._silo.located(call, registrations, completion, now)
             return self._run(call, now)
-        self._silo.located(call, registrations, None)
+        self._silo.located(call, registrations, None, now)
         actions = self._storage_failed(call.request, call.transaction, call.flow, completion, now)
         return actions + self._silo.advance(call.owner, now)
 

@@ -122,11 +122,18 @@ def register_of(request: Request, flow: Flow, config: Config, now: Moment) -> Ch
 
 
 def response_headers(bindings: tuple[Binding, ...], path: str, now: Moment) -> list[tuple[str, str]]:
-    """Return the headers of the 200: every binding with its remaining seconds, the date (step 8), and the Path."""
+    """Return the headers of the 200: every binding with its remaining seconds, the date (step 8), and the Path.
+
+    One that ran out while the store was asked is none any more.
+    """
     headers = [("Date", format_date(now.unix_s))]
     if path:
         headers.append(("Path", path))
-    headers += [("Contact", f"<{b.contact}>{b.params};expires={b.expires_s - now.unix_s}") for b in bindings]
+    headers += [
+        ("Contact", f"<{binding.contact}>{binding.params};expires={left_s}")
+        for binding in bindings
+        if (left_s := binding.expires_s - now.unix_s) > 0
+    ]
     return headers
 
 

@@ -129,7 +129,7 @@ class Silo:
         inbox.arriving += 1
         return inbox.registrations
 
-    def located(self, call: Call, registrations: int, looked_up: LookedUp | None) -> None:
+    def located(self, call: Call, registrations: int, looked_up: LookedUp | None, now: Moment) -> None:
         """The look-up of an expected MESSAGE is done, or failed (None); :meth:`advance` follows."""
         assert call.owner is not None
         inbox = self._inbox(call.owner)
@@ -139,7 +139,7 @@ class Silo:
         if inbox.registrations == registrations:
             inbox.bindings = looked_up.bindings
         inbox.has_stored |= looked_up.waiting
-        call.bindings = inbox.bindings
+        call.bindings = tuple(binding for binding in inbox.bindings if binding.expires_s > now.unix_s)
         call.registrations = inbox.registrations
         call.is_behind = bool(inbox.line)
 

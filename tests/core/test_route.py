@@ -3,7 +3,7 @@
 import pytest
 
 from msilo_core import Call, Config, LocalError, ServerRoute, SiloRoute
-from msilo_core.actions import LookUp
+from msilo_core.actions import Binding, LookUp
 from msilo_core.limits import Limits
 from tests.core.world import ALICE, BOB, World, answer, message, register, status_of
 
@@ -119,3 +119,23 @@ def test_route_that_decides_nothing() -> None:
 
     (refused,) = World(route=Idle()).datagram(message(), ALICE)
     assert refused.startswith(b"SIP/2.0 500 The Route Decided Nothing\r\n")
+
+
+def test_binding_that_ran_out_while_it_was_looked_up_does_not_count() -> None:
+    class Curious(ServerRoute):
+        def request_route(self, call: Call) -> None:
+            if call.method == "MESSAGE":
+                seen.append((call.is_registered, call.bindings))
+            super().request_route(call)
+
+    seen: list[tuple[bool, tuple[Binding, ...]]] = []
+    world = World(route=Curious())
+    world.datagram(register(expires="Expires: 60\r\n"), BOB)
+    world.pass_time(55_000)
+    world.hold = {LookUp}
+    world.datagram(message())
+    looked_up = world.perform(world.held.pop())
+    world.pass_time(5_000)
+    (accepted,) = world.carry_out(world.engine.complete(looked_up, world.now))
+    assert status_of(accepted) == 202
+    assert seen == [(False, ())]

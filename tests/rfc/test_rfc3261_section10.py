@@ -228,6 +228,18 @@ def test_answer_lists_every_binding_with_what_is_left_of_it() -> None:
     assert bindings(world) == [f"{OTHER};expires=3540"]
 
 
+def test_binding_that_runs_out_while_the_store_is_asked_is_not_listed() -> None:
+    world = World()
+    world.datagram(register(contact=f"{CONTACT};expires=60"), BOB)
+    world.pass_time(55_000)
+    world.hold = {Bind}
+    world.datagram(register(contact=OTHER, cseq=2), BOB)
+    bound = world.perform(world.held.pop())
+    world.pass_time(5_000)
+    (ok,) = world.carry_out(world.engine.complete(bound, world.now))
+    assert contacts(ok) == [f"{OTHER};expires=3595"]
+
+
 def test_record_route_of_a_register_is_ignored() -> None:
     (ok,) = World().datagram(register(headers="Record-Route: <sip:p.example.com;lr>\r\n"), BOB)
     assert b"Record-Route" not in ok
