@@ -67,9 +67,8 @@ class Server:
         """Open the store, bind the sockets, and begin.
 
         Raises:
-            SettingsError: others can reach an address while it is not said who is trusted, or the storage URL
-            is
-                none.
+            SettingsError: others can reach an address while it is not said who is trusted, there are users of no
+                domain, or the storage URL is none.
             StartError: the store cannot be opened, or an address is taken.
         """
         config = self._config
@@ -209,6 +208,12 @@ def _check_doors(config: ServerConfig) -> None:
         raise SettingsError(
             f"{open_to_others[0]} can be reached by others, and it is not said who is trusted: give --trust CIDR or "
             '--users store, or trust = ["CIDR"] under [server] or users = "store" under [auth]'
+        )
+    # Where every host is ours, whoever has a password may store for anybody anywhere.
+    if config.users and not config.domains:
+        raise SettingsError(
+            "users log in to the domain that they belong to, and it is not said which are ours: give --domain NAME, "
+            'or domain = ["NAME"] under [server]'
         )
 
 

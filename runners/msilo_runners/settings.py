@@ -83,7 +83,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
         storage: a storage URL, such as ``sqlite:///relative.db``, ``sqlite:////absolute/path.db``,
             ``postgresql://…`` or ``memory:``.
         role: ``server``, registrar, relay and silo in one, or ``silo``, which stores what a proxy sends it.
-        domains: host parts whose users are ours, names or IP addresses; empty: any.
+        domains: host parts whose users are ours, names or IP addresses; empty: any, which cannot be with `users`.
         trusted: networks in CIDR form whose requests are believed; None: this machine, or nobody if there are `users`.
         users: who may log in with a password: ``store``, for the table ``subscriber``, or the name of a file; empty:
             nobody.

@@ -22,6 +22,7 @@ from tests.runners.tables import execute, init
 _PROMPT = r"(?:Password|Repeat for confirmation): "
 
 ALICE, BOB = "sip:alice@example.com", "sip:bob@example.com"
+OURS = ("--domain", "example.com")
 
 
 def user(command: str, *arguments: str, password: str | None = None) -> str:
@@ -70,7 +71,7 @@ def service(
     setup: tuple[str, str], users: tuple[str, tuple[str, str]], storage: str, tmp_path: Path
 ) -> Iterator[Service]:
     """A server that trusts nobody."""
-    options = ("--backend", setup[0], "--domain", "example.com", "--users", users[0])
+    options = ("--backend", setup[0], *OURS, "--users", users[0])
     with Service(tmp_path, *options, storage=storage) as running:
         yield running
         assert running.stop() == 0
@@ -152,19 +153,19 @@ def test_row_that_kamailio_wrote_and_no_password_in_ours(storage: str, tmp_path:
     (row,) = execute(storage, "SELECT * FROM subscriber WHERE username = 'bob'")
     assert (row["password"], "secret" in str(row)) == ("", False)
     config = '[auth]\nalgorithms = ["MD5"]\n'
-    with Service(tmp_path, "--users", "store", storage=storage, config=config) as service:
+    with Service(tmp_path, "--users", "store", *OURS, storage=storage, config=config) as service:
         assert send(service, "--password", "secret of alice").returncode == 0
 
 
 @pytest.mark.parametrize("setup", ["asyncio-sqlite"], indirect=True)
 def test_trusted_network_beside_users(users: tuple[str, tuple[str, str]], storage: str, tmp_path: Path) -> None:
-    with Service(tmp_path, "--users", users[0], "--trust", "127.0.0.0/8", storage=storage) as service:
+    with Service(tmp_path, "--users", users[0], *OURS, "--trust", "127.0.0.0/8", storage=storage) as service:
         assert send(service).stdout == "SIP/2.0 202 Accepted\n"
 
 
 @pytest.mark.parametrize("setup", ["asyncio-sqlite"], indirect=True)
 def test_doors_may_stand_open_to_users(users: tuple[str, tuple[str, str]], storage: str, tmp_path: Path) -> None:
-    with Service(tmp_path, "--users", users[0], "--listen", "udp://0.0.0.0:0", storage=storage) as service:
+    with Service(tmp_path, "--users", users[0], *OURS, "--listen", "udp://0.0.0.0:0", storage=storage) as service:
         assert re.fullmatch(r"udp://0\.0\.0\.0:\d+", service.uris[0])
 
 

@@ -120,7 +120,15 @@ class TestMistakes:
             (["send", "--from", ALICE, "--to", BOB, "--expires", "-1", "x"], "Invalid value for '--expires': .*"),
             (["listen", "bob@example.com"], "expected a SIP URI, found 'bob@example.com'"),
             (["listen", "sip:example.com"], "expected a URI with a user part, found 'sip:example.com'"),
-            (["serve", "--listen", "udp://127.0.0.1:0", "--users", "nobody"], "users file nobody: No such file .*"),
+            (
+                ["serve", "--listen", "udp://127.0.0.1:0", "--domain", "example.com", "--users", "nobody"],
+                "users file nobody: No such file .*",
+            ),
+            (
+                ["serve", "--listen", "udp://127.0.0.1:0", "--users", "store"],
+                "users log in to the domain .*, and it is not said which are ours: give --domain NAME, or .*",
+            ),
+            (["serve", "--domain", "sip:example.com"], "'sip:example.com' is not a domain: give a host name .*"),
             (["user", "add", "example.com"], "expected a URI with a user part, found 'sip:example.com'"),
             (["user", "add", BOB], "no password was given: type one, or give it in the first line of stdin"),
             (["user", "remove", BOB], "there is no msilo.db: run `msilo db init .*"),

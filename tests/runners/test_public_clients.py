@@ -118,11 +118,11 @@ def test_sipp_logs_in(storage: str, tmp_path: Path) -> None:
     assert added.returncode == 0, added.stderr
     # It gives up where the first challenge is for another algorithm, which RFC 8760 section 2.4 tells it to pass over.
     config = '[auth]\nalgorithms = ["MD5"]\n'
-    with Service(tmp_path, "--users", str(users), storage=storage, config=config) as service:
+    with Service(tmp_path, "--users", str(users), "--domain", "example.com", storage=storage, config=config) as service:
         host, port = service.udp
         ran = subprocess.run(
             [sipp, f"{host}:{port}", "-sf", scenario, "-i", "127.0.0.1", "-m", "20", "-r", "50", "-timeout", "20s",
-             "-timeout_error", "-nostdin"],
+             "-timeout_error", "-nostdin", "-auth_uri", "example.com"],
             cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=40, check=False,
         )  # fmt: skip
         assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr
