@@ -99,7 +99,7 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A contact that an address of record is registered at (RFC 3261 section 10.3).
 
     Attributes:
-        contact: the Contact URI as it was registered first; the key within the owner.
+        contact: the Contact URI as the last REGISTER wrote it; the key within the owner.
         params: Contact parameters as received, from the first ``;`` on, or empty.
         q: preference in thousandths, 0 to 1000 (RFC 3261 section 20.10); 1000 where none was given.
         expires_s: end of the binding.

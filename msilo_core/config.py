@@ -6,6 +6,7 @@ import msgspec
 
 from msilo_core.digest import SUPPORTED
 from msilo_core.errors import LocalError
+from msilo_core.fields.numbers import DELTA_SECONDS_MAX
 from msilo_core.flow import TransportName
 
 __all__ = ["AuthConfig", "Config", "PathMode", "SiloConfig", "TransportName"]
@@ -18,9 +19,9 @@ class SiloConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """The silo's parameters under the names of Kamailio's msilo.
 
     Attributes:
-        expire_time: seconds that a stored message lives, at least 1; its Expires header may shorten that.
-        check_time: seconds between two rounds of the cleaner, at least 1.
-        clean_period: expired rows are deleted every `check_time` times `clean_period` seconds, at least 1.
+        expire_time: seconds that a stored message lives, 1 to 2**32 - 1; its Expires header may shorten that.
+        check_time: seconds between two rounds of the cleaner, 1 to 2**32 - 1.
+        clean_period: expired rows are deleted every `check_time` times `clean_period` seconds; in the same range.
         add_date: 1 puts ``[Offline message - <date>]`` before text/plain bodies; 0 leaves every body as it is.
     """
 
@@ -32,8 +33,8 @@ class SiloConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     def __post_init__(self) -> None:
         for name in ("expire_time", "check_time", "clean_period"):
             value: int = getattr(self, name)
-            if value < 1:
-                raise LocalError(f"{name} = {value} is out of range: give 1 or more")
+            if not 1 <= value <= DELTA_SECONDS_MAX:
+                raise LocalError(f"{name} = {value} is out of range: give 1 to {DELTA_SECONDS_MAX}")
         if self.add_date not in (0, 1):
             raise LocalError(f"add_date = {self.add_date} is out of range: give 0 or 1")
 
@@ -45,8 +46,8 @@ class AuthConfig(msgspec.Struct, frozen=True, kw_only=True):
         algorithms: to challenge with, the preferred one first: ``SHA-256``, ``SHA-512-256``, ``MD5``. A phone answers
             the first that it knows, and the store must have the user's HA1 for that: rows of a Kamailio have one for
             MD5 alone.
-        nonce_lifetime_s: how long a nonce may be used, at least 1; a phone whose nonce is older is asked again, and its
-            user is not.
+        nonce_lifetime_s: how long a nonce may be used, 1 to 2**32 - 1; a phone whose nonce is older is asked
+            again, and its user is not.
     """
 
     algorithms: tuple[str, ...] = tuple(algorithm.value for algorithm in SUPPORTED)
@@ -59,8 +60,10 @@ class AuthConfig(msgspec.Struct, frozen=True, kw_only=True):
                 raise LocalError(f"algorithms: {name!r} is not one that this machine has: give {' or '.join(known)}")
         if not self.algorithms or len(set(self.algorithms)) < len(self.algorithms):
             raise LocalError(f"algorithms = {list(self.algorithms)} is out of range: give one or more, each once")
-        if self.nonce_lifetime_s < 1:
-            raise LocalError(f"nonce_lifetime_s = {self.nonce_lifetime_s} is out of range: give 1 or more")
+        if not 1 <= self.nonce_lifetime_s <= DELTA_SECONDS_MAX:
+            raise LocalError(
+                f"nonce_lifetime_s = {self.nonce_lifetime_s} is out of range: give 1 to {DELTA_SECONDS_MAX}"
+            )
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,10 +113,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     silo: SiloConfig = SiloConfig()
 
     def __post_init__(self) -> None:
-        if not 0 < self.expires_min_s <= self.expires_default_s <= self.expires_max_s:
+        if not 0 < self.expires_min_s <= self.expires_default_s <= self.expires_max_s <= DELTA_SECONDS_MAX:
             raise LocalError(
                 f"expires_min = {self.expires_min_s}, expires_default = {self.expires_default_s}, "
-                f"expires_max = {self.expires_max_s} is out of order: give them ascending, from 1 on"
+                f"expires_max = {self.expires_max_s} is out of order: "
+                f"give them ascending, from 1 to {DELTA_SECONDS_MAX}"
             )
         if self.lease_ms <= 64 * self.t1_ms:
             raise LocalError(f"lease_ms = {self.lease_ms} is out of range: give more than 64 * t1_ms")

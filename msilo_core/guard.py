@@ -92,7 +92,7 @@ class Guard:
         """Return the address of record that a request speaks for.
 
         Raises:
-            ParseError: it is none; the answer is 403 for a MESSAGE.
+            PeerError: it is none; the answer is its `status_hint`.
         """
         return (request.to if request.method == "REGISTER" else request.from_).uri.aor(self._limits)
 

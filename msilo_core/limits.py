@@ -1,19 +1,24 @@
 """Every bound that a peer can run into, with its unit, its default and the reason for the number."""
 
+from typing import Final
+
 import msgspec
 
 from msilo_core.errors import LocalError
 
 __all__ = ["Limits"]
 
+# What fits every column and every count of the databases, and more octets than any message has.
+_LIMIT_MAX: Final = 2**31 - 1
+
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds of the parser, the engine and the transports. Past each of them there is an answer, never growth.
 
-    ``_bytes`` are octets, ``_ms`` milliseconds, ``_s`` seconds; the others are counts. All are 1 or more.
+    ``_bytes`` are octets, ``_ms`` milliseconds, ``_s`` seconds; the others are counts. All are 1 to 2**31 - 1.
 
     Raises:
-        LocalError: one is less.
+        LocalError: one is not.
     """
 
     message_bytes_max: int = 65535
@@ -123,5 +128,5 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             value: int = getattr(self, name)
-            if value < 1:
-                raise LocalError(f"{name} = {value} is out of range: give 1 or more")
+            if not 1 <= value <= _LIMIT_MAX:
+                raise LocalError(f"{name} = {value} is out of range: give 1 to {_LIMIT_MAX}")

@@ -56,6 +56,8 @@ def parse_foreign(text: str) -> int | Proxy:
     transport = TRANSPORTS.get(uri.transport or "udp")
     if uri.scheme != "sip" or transport is None:
         raise LocalError(f"foreign = {text!r}: only UDP and TCP are supported: give {_FORMS}")
+    if uri.headers:
+        raise LocalError(f"foreign = {text!r}: the URI of a proxy has no headers: give {_FORMS}")
     host = uri.host.strip("[]")
     try:
         ipaddress.ip_address(host)

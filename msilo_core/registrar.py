@@ -34,7 +34,7 @@ __all__ = [
 _HOUR_S = 3600
 
 # The length of a contact is looked after where the REGISTER is read.
-_UNBOUNDED = Limits(uri_bytes_max=2**31)
+_UNBOUNDED = Limits(uri_bytes_max=2**31 - 1)
 
 # One parameter with its semicolon; a quoted string in it may hold semicolons.
 _PARAM = re.compile(r';[^;"]*(?:"(?:[^"\\]|\\.)*"[^;"]*)*')

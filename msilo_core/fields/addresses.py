@@ -51,7 +51,7 @@ __all__ = [
 
 _LIMITS: Final = Limits()
 # For URIs whose length somebody else looks after.
-_UNBOUNDED: Final = Limits(uri_bytes_max=2**31)
+_UNBOUNDED: Final = Limits(uri_bytes_max=2**31 - 1)
 
 
 class Star(Enum):

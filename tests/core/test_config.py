@@ -11,6 +11,11 @@ from msilo_core import AuthConfig, Config, Limits, LocalError, SiloConfig
     ("make", "complaint"),
     [
         (lambda: SiloConfig(expire_time=0), "expire_time = 0 is out of range"),
+        (lambda: SiloConfig(expire_time=2**32), "expire_time = 4294967296 is out of range: give 1 to 4294967295"),
+        (lambda: SiloConfig(check_time=2**63), "check_time = 9223372036854775808 is out of range"),
+        (lambda: SiloConfig(clean_period=2**63), "clean_period = 9223372036854775808 is out of range"),
+        (lambda: AuthConfig(nonce_lifetime_s=2**32), "nonce_lifetime_s = 4294967296 is out of range"),
+        (lambda: Config(expires_max_s=2**32), "expires_max = 4294967296 is out of order"),
         (lambda: SiloConfig(add_date=2), "add_date = 2 is out of range"),
         (
             lambda: AuthConfig(algorithms=("md5",)),
@@ -22,7 +27,7 @@ from msilo_core import AuthConfig, Config, Limits, LocalError, SiloConfig
         (lambda: Config(expires_min_s=0), "expires_min = 0, .* is out of order"),
         (lambda: Config(expires_min_s=3601), "expires_min = 3601, expires_default = 3600, .* is out of order"),
         (lambda: Config(expires_max_s=3599), "expires_max = 3599 is out of order"),
-        (lambda: Limits(finished_transactions_max=0), "finished_transactions_max = 0 is out of range: give 1 or more"),
+        (lambda: Limits(finished_transactions_max=0), "finished_transactions_max = 0 is out of range: give 1 to"),
         (lambda: Config(lease_ms=32_000), "lease_ms = 32000 is out of range"),
     ],
 )
@@ -32,5 +37,6 @@ def test_out_of_range(make: Callable[[], object], complaint: str) -> None:
 
 
 def test_at_the_edge() -> None:
+    assert SiloConfig(expire_time=2**32 - 1).expire_time == 2**32 - 1
     assert Config(expires_min_s=1, expires_default_s=1, expires_max_s=1, lease_ms=32_001).lease_ms == 32_001
     assert AuthConfig(algorithms=("MD5",), nonce_lifetime_s=1).algorithms == ("MD5",)

@@ -164,8 +164,12 @@ def test_strict_proxy_is_not_made_one_by_us() -> None:
 
 
 @pytest.mark.parametrize(
-    "foreign", ["", "500", "proxy", "tel:1", "sips:192.0.2.1", "sip:p.example.com", "sip:192.0.2.1;transport=sctp"]
-)
+    "foreign",
+    [
+        "", "500", "proxy", "tel:1", "sips:192.0.2.1", "sip:p.example.com", "sip:192.0.2.1;transport=sctp",
+        "sip:192.0.2.1?x=y", "sip:192.0.2.1;lr?x=y",
+    ],
+)  # fmt: skip
 def test_setting_that_cannot_be_understood(foreign: str) -> None:
     with pytest.raises(LocalError, match=r"foreign = .*: give 404, 403, or"):
         World(Config(foreign=foreign))

@@ -133,7 +133,8 @@ def test_a_change_is_good_at_once(service: Service, users: tuple[str, tuple[str,
     assert user("remove", ALICE, *where) == f"{ALICE}: removed\n"
     assert send(service, "--password", "another").stdout.startswith("SIP/2.0 407")
     gone = run_msilo("user", "remove", ALICE, *where)
-    assert (gone.returncode, gone.stderr) == (2, f"msilo: error: {ALICE} is not a user: see 'msilo user list'\n")
+    remedy = f"see 'msilo user list {' '.join(where)}'"
+    assert (gone.returncode, gone.stderr) == (2, f"msilo: error: {ALICE} is not a user: {remedy}\n")
 
 
 def test_list(users: tuple[str, tuple[str, str]]) -> None:

@@ -168,11 +168,16 @@ def test_every_parameter_of_msilo_can_be_set_in_both_ways(name: str) -> None:
             '[server]\nforeign = "500"',
             "foreign = '500' is not known: give 404, 403, or the URI of a proxy such as sip:192.0.2.9:5060",
         ),
+        (
+            '[server]\nforeign = "sip:192.0.2.9?x=y"',
+            "foreign = 'sip:192.0.2.9?x=y': the URI of a proxy has no headers: give 404, 403, or the URI of a proxy "
+            "such as sip:192.0.2.9:5060",
+        ),
         ('[server]\npath_mode = "off"', 'server.path_mode = "off" does not fit: give "strict" or "lazy"'),
         (
             "[server]\nexpires_min = 4000",
             "expires_min = 4000, expires_default = 3600, expires_max = 86400 is out of order: "
-            "give them ascending, from 1 on",
+            "give them ascending, from 1 to 4294967295",
         ),
         (
             '[auth]\nalgorithms = ["SHA-1"]',
@@ -183,14 +188,15 @@ def test_every_parameter_of_msilo_can_be_set_in_both_ways(name: str) -> None:
             "auth.algorithms = ['MD5', 'MD5'] is out of range: give one or more, each once",
         ),
         ("[auth]\nalgorithms = []", "auth.algorithms = [] is out of range: give one or more, each once"),
-        ("[auth]\nnonce_lifetime = 0", "auth.nonce_lifetime_s = 0 is out of range: give 1 or more"),
+        ("[auth]\nnonce_lifetime = 0", "auth.nonce_lifetime_s = 0 is out of range: give 1 to 4294967295"),
         ("[auth]\nuser = 1", "auth.user is not a known key: did you mean auth.users?"),
         ("[storage]\nurl = 1", "storage.url = 1 does not fit: give a text in quotes"),
         ("[limits]\nbatch_mx = 1", "limits.batch_mx is not a known key: did you mean limits.batch_max?"),
         ("[limits]\nbatch_max = true", "limits.batch_max = true does not fit: give a whole number"),
         ("[limits]\nbatch_max = 1.5", "limits.batch_max = 1.5 does not fit: give a whole number"),
-        ("[limits]\nbatch_max = 0", "limits.batch_max = 0 is out of range: give 1 or more"),
-        ("[msilo]\nexpire_time = 0", "msilo.expire_time = 0 is out of range: give 1 or more"),
+        ("[limits]\nbatch_max = 0", "limits.batch_max = 0 is out of range: give 1 to 2147483647"),
+        ("[limits]\nbatch_max = 2147483648", "limits.batch_max = 2147483648 is out of range: give 1 to 2147483647"),
+        ("[msilo]\nexpire_time = 0", "msilo.expire_time = 0 is out of range: give 1 to 4294967295"),
         ("[msilo]\nadd_date = 2", "msilo.add_date = 2 is out of range: give 0 or 1"),
         ("[msilo]\nexpire_tme = 1", "msilo.expire_tme is not a known key: did you mean msilo.expire_time?"),
         # Not "did you mean expire_time": Kamailio's parameter is known, and not ours yet.
@@ -227,7 +233,7 @@ def test_a_complaint_names_the_file(tmp_path: Path) -> None:
         (["expire_time"], "'expire_time' sets nothing: give PARAM=VALUE, such as expire_time=3600"),
         (["expire_time=soon"], 'msilo.expire_time = "soon" does not fit: give a whole number'),
         (["expire_time="], 'msilo.expire_time = "" does not fit: give a whole number'),
-        (["check_time=0"], "msilo.check_time = 0 is out of range: give 1 or more"),
+        (["check_time=0"], "msilo.check_time = 0 is out of range: give 1 to 4294967295"),
         (["reminder=sip:r@example.com"], "msilo.reminder is not supported yet: leave it out"),
         (["Expire_time=1"], "msilo.Expire_time is not a known key: did you mean msilo.expire_time?"),
     ],

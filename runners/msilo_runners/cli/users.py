@@ -14,7 +14,8 @@ from msilo_runners.cli.options import open_database, storage_option
 from msilo_runners.cli.records import print_json
 from msilo_runners.errors import SettingsError
 from msilo_runners.logs import printable
-from msilo_storage import UserFile, Users
+from msilo_runners.settings import ServerConfig
+from msilo_storage import UserFile, Users, redact
 
 __all__ = ["user"]
 
@@ -53,7 +54,7 @@ def remove(aor: str, url: str, file: Path | None) -> None:
     """Remove the user of SIP-URI."""
     owner = parse_aor(aor)
     if not run(_remove, owner, url, file):
-        raise SettingsError(f"{owner} is not a user: see 'msilo user list'")
+        raise SettingsError(f"{owner} is not a user: see 'msilo user list{_option(url, file)}'")
     click.echo(f"{owner}: removed")
 
 
@@ -95,6 +96,13 @@ async def _users(url: str, file: Path | None) -> AsyncGenerator[Users]:
         return
     async with open_database(url) as store:
         yield store
+
+
+def _option(url: str, file: Path | None) -> str:
+    """Return the option that the operator gave to say where the users are, or nothing."""
+    if file is not None:
+        return f" --file {file}"
+    return "" if url == ServerConfig().storage else f" --storage {redact(url)}"
 
 
 def _password() -> str:
