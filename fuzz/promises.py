@@ -33,8 +33,9 @@ from msilo_core.uri import Aor
 
 __all__ = ["Promises"]
 
-Key: TypeAlias = tuple[str, int, str]
-"""Call-ID, CSeq number and From tag: what tells a message from all others (RFC 3261 section 8.2.2.2)."""
+Key: TypeAlias = tuple[str, int, str, str]
+"""Call-ID, CSeq number and From tag, which tell a message from all others (RFC 3261 section 8.2.2.2); and the To URI,
+since one that is sent to several is a message for each of them."""
 
 
 class Arrival(msgspec.Struct):
@@ -224,11 +225,11 @@ def _as_answered(message: Request | Response) -> tuple[str | None, str | None]:
 
 
 def _key_of(message: Request | Response) -> Key:
-    return message.call_id, message.cseq.number, message.from_.tag
+    return message.call_id, message.cseq.number, message.from_.tag, message.to.uri_text
 
 
 def _key_of_row(message: Message) -> Key:
-    return message.callid, message.cseq, message.from_tag
+    return message.callid, message.cseq, message.from_tag, message.dst_addr
 
 
 def _branch_of(message: Request | Response) -> str:

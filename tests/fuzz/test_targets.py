@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fuzz.stories import alter
 from fuzz.targets import TARGETS
 
 CORPUS = Path(__file__).parents[2] / "fuzz" / "corpus"
@@ -26,6 +27,15 @@ def test_seed_and_what_is_near_it(target: str, seed: Path) -> None:
             if not altered:
                 break
         TARGETS[target](bytes(altered[: source.randrange(len(altered) + 1)]))
+
+
+@pytest.mark.parametrize("seed", sorted((CORPUS / "engine").iterdir()), ids=lambda seed: seed.name)
+def test_stories_like_it(seed: Path) -> None:
+    source = random.Random(seed.name)
+    story = seed.read_bytes()
+    for _ in range(30):
+        story = alter(story, source)
+        TARGETS["engine"](story[:2_000])
 
 
 @pytest.mark.parametrize("target", TARGETS)
