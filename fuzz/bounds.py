@@ -26,8 +26,10 @@ def check_bounds(engine: Engine, limits: Limits, awaited: Sequence[StorageAction
     if is_over:
         left = [engine._silo._inboxes, engine._silo._unsettled, engine._streams, engine._servers._claims]
         assert not any(left), left
-        counts = [engine._servers.active_count, engine._clients.active_count, engine._silo._turns_taken]
-        assert not any([*counts, engine._streams_bytes]), counts
+        servers, clients = engine._servers, engine._clients
+        counts = [servers.active_count, clients.active_count, engine._silo._turns_taken]
+        sizes = [servers._active_bytes, clients._active_bytes, engine._streams_bytes]
+        assert not any(counts + sizes), (counts, sizes)
 
 
 def _check_transactions(engine: Engine, limits: Limits) -> None:
@@ -35,6 +37,11 @@ def _check_transactions(engine: Engine, limits: Limits) -> None:
     assert servers.active_count <= limits.server_transactions_max
     assert servers.finished_count <= limits.finished_transactions_max
     assert servers.finished_bytes <= limits.finished_transactions_bytes_max
+    # What comes while there is room goes on, to every contact.
+    message_bytes = limits.message_bytes_max
+    assert servers._active_bytes < limits.server_transactions_bytes_max + message_bytes
+    group_bytes = limits.bindings_per_aor_max * (message_bytes + 500)
+    assert clients._active_bytes < limits.client_transactions_bytes_max + group_bytes
     assert clients.active_count <= limits.client_transactions_max
     assert len(clients._completed) <= limits.finished_transactions_max
 

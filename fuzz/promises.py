@@ -13,6 +13,7 @@ from fuzz.store import ModelStore
 from msilo_core import Flow, Limits, Moment
 from msilo_core.actions import (
     Bind,
+    Binding,
     Bound,
     Completion,
     Dumped,
@@ -24,12 +25,14 @@ from msilo_core.actions import (
     StorageAction,
     Store,
     Stored,
+    UserFound,
 )
 from msilo_core.errors import PeerError
 from msilo_core.fields import STAR
 from msilo_core.framing import Keepalive, Malformed
 from msilo_core.message import Request, Response, parse_message, tokenise
-from msilo_core.uri import Aor
+from msilo_core.uri import Aor, parse_uri
+from msilo_core.users import User
 
 __all__ = ["Promises"]
 
@@ -67,10 +70,11 @@ class Promises:
         self._tokens: set[int] = set()
         self._arrivals: dict[tuple[str | None, str | None], Arrival] = {}
         self._registrants: dict[Aor, set[str]] = defaultdict(set)
+        self._proven: set[Aor] = set()
         self._bound: set[tuple[str, int]] = set()
         self._stored: dict[int, Key] = {}
         self._leased: dict[Key, Message] = {}
-        self._settling: set[int] = set()
+        self._settling: dict[int, Outcome] = {}
         self._sent: dict[str, Key] = {}
         self._branches: dict[tuple[Key, str, str | None], set[str]] = defaultdict(set)
         self._statuses: dict[Key, set[int]] = defaultdict(set)
@@ -111,12 +115,14 @@ class Promises:
                 self._bound.add((callid, cseq))
             case Store(message=message), Stored(message_id=message_id):
                 self._stored.setdefault(message_id, _key_of_row(message))
+            case _, UserFound(user=User(owner=owner)):
+                self._proven.add(owner)
             case _, Dumped(messages=messages):
                 self._leased |= {_key_of_row(message): message for message in messages}
             case Settle(message_id=message_id, outcome=outcome), _:
                 # One that failed is asked for again, but for a lease that ends by itself.
                 if isinstance(completion, Settled) or outcome is Outcome.RELEASED:
-                    self._settling.discard(message_id)
+                    self._settling.pop(message_id, None)
             case _:
                 pass
 
@@ -128,12 +134,22 @@ class Promises:
         self._tokens.add(action.token)
         match action:
             case Bind(owner=owner, contacts=contacts):
-                self._registrants[owner] |= {contact.flow.remote[0] for contact in contacts}
+                assert owner in self._proven or all(map(_is_trusted, _hosts(contacts))), "registered by a stranger"
+                self._registrants[owner] |= _hosts(contacts)
+            case Store(message=message):
+                hosts = {
+                    host
+                    for key, arrival in self._arrivals.items()
+                    if key[0] == message.callid
+                    for host in arrival.hosts
+                }
+                is_trusted = any(map(_is_trusted, hosts))
+                assert is_trusted or parse_uri(message.src_addr).aor() in self._proven, "stored for a stranger"
             case Settle(message_id=message_id):
                 if message_id not in self._settling:
                     self._check_outcome(action)
                 self._leased = {key: row for key, row in self._leased.items() if row.message_id != message_id}
-                self._settling.add(message_id)
+                self._settling[message_id] = action.outcome
             case _:
                 pass
 
@@ -215,8 +231,19 @@ class Promises:
     def _check_delivery(self, row: Message, flow: Flow, now: Moment) -> None:
         assert flow.remote[0] in self._registrants[row.owner], "sent to somebody else than its owner"
         assert row.exp_time_s > now.unix_s, "sent after it expired"
+        outcome = self._settling.get(row.message_id, Outcome.WITHDRAWN)
+        # One that is withdrawn while it is sent goes on.
+        assert outcome is Outcome.WITHDRAWN, "sent again before its outcome is recorded"
         before = [other for other in self._waiting(row.owner, now) if other.message_id < row.message_id]
         assert not before, "sent before what came before it"
+
+
+def _hosts(contacts: Iterable[Binding]) -> set[str]:
+    return {contact.flow.remote[0] for contact in contacts}
+
+
+def _is_trusted(host: str) -> bool:
+    return host.startswith("127.")
 
 
 def _as_answered(message: Request | Response) -> tuple[str | None, str | None]:

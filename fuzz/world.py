@@ -65,6 +65,7 @@ _SMALL: Final = Limits(
     finished_transactions_max=2,
     finished_transactions_bytes_max=2_000,
     client_transactions_max=2,
+    client_transactions_bytes_max=2_000,
     storage_actions_max=4,
     bindings_per_aor_max=3,
     nonces_max=2,
