@@ -216,6 +216,7 @@ class Bind(msgspec.Struct, frozen=True, tag=True, gc=False):
         callid: Call-ID of the REGISTER.
         cseq: CSeq number of the REGISTER.
         bindings_max: most bindings that may result.
+        bindings_bytes_max: most octets that the Contact headers of those may have.
     """
 
     token: int
@@ -226,6 +227,7 @@ class Bind(msgspec.Struct, frozen=True, tag=True, gc=False):
     contacts: tuple[Binding, ...] = ()
     remove_all: bool = False
     bindings_max: int = 16
+    bindings_bytes_max: int = 24_576
 
 
 class Store(msgspec.Struct, frozen=True, tag=True, gc=False):

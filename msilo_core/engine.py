@@ -416,7 +416,7 @@ class Engine(Element):
         return [
             Bind(
                 token, call.owner, now.unix_s, change.callid, change.cseq, change.contacts, change.remove_all,
-                self._limits.bindings_per_aor_max,
+                self._limits.bindings_per_aor_max, self._limits.bindings_bytes_max,
             )
         ]  # fmt: skip
 

@@ -90,6 +90,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     bindings_per_aor_max: int = 16
     """Contacts registered for one address of record: a person has a handful of devices."""
 
+    bindings_bytes_max: int = 24_576
+    """Octets of the Contact headers that list them: 1.5 kB for each of `bindings_per_aor_max`. With the headers that a
+    200 takes over from its request, `head_bytes_max` at most, they fit one datagram of 65,507."""
+
     nonces_max: int = 50_000
     """Used Digest nonces that are remembered against replays: some 300 octets each. Past it the oldest are stale before
     their time, and their devices are challenged once more."""

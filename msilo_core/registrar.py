@@ -14,7 +14,9 @@ from msilo_core.clock import Moment
 from msilo_core.config import Config
 from msilo_core.errors import ParseError, PeerError
 from msilo_core.fields import STAR, Contact, format_date, split_list
+from msilo_core.fields.numbers import DELTA_SECONDS_MAX
 from msilo_core.flow import Flow
+from msilo_core.head import encode_head
 from msilo_core.limits import Limits
 from msilo_core.message import Request
 from msilo_core.uri import parse_uri
@@ -130,11 +132,15 @@ def response_headers(bindings: tuple[Binding, ...], path: str, now: Moment) -> l
     if path:
         headers.append(("Path", path))
     headers += [
-        ("Contact", f"<{binding.contact}>{binding.params};expires={left_s}")
+        ("Contact", _contact_of(binding, left_s))
         for binding in bindings
         if (left_s := binding.expires_s - now.unix_s) > 0
     ]
     return headers
+
+
+def _contact_of(binding: Binding, expires_s: int) -> str:
+    return f"<{binding.contact}>{binding.params};expires={expires_s}"
 
 
 def _path_of(request: Request) -> str:
@@ -230,6 +236,8 @@ def rebind(current: tuple[Binding, ...], change: Bind) -> Rebinding | Rejection:
             removed.append(known.contact)
     if len(alive) > change.bindings_max and written:
         return _too_many()
+    if sum(map(_size_of, alive.values())) > change.bindings_bytes_max and written:
+        return Rejection(403, "Bindings Too Long")
     return Rebinding(tuple(sorted(alive.values(), key=preferred)), tuple(written), tuple(removed))
 
 
@@ -237,6 +245,11 @@ def _is_stale(known: Binding, change: Bind) -> bool:
     # "If the Call-ID value in the existing binding differs from the Call-ID value in the request, the binding MUST be
     # removed/updated ... If they are the same, the registrar compares the CSeq value."
     return known.callid == change.callid and known.cseq >= change.cseq
+
+
+def _size_of(binding: Binding) -> int:
+    # As long as the header will ever be: what is left of the binding has never more digits than this.
+    return len(encode_head(f"Contact: {_contact_of(binding, DELTA_SECONDS_MAX)}\r\n"))
 
 
 def _too_many() -> Rejection:

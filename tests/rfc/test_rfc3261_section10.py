@@ -208,6 +208,38 @@ def test_number_of_bindings_is_bounded(count: int) -> None:
     assert len(bindings(world)) == (2 if count == 2 else 0)
 
 
+@pytest.mark.parametrize(("octets", "status"), [(199, 200), (200, 200), (201, 403)])
+def test_octets_of_bindings_are_bounded(octets: int, status: int) -> None:
+    world = World(limits=Limits(bindings_bytes_max=200))
+    # What ran out does not count.
+    world.datagram(register(contact=f"<sip:{'x' * 100}@h>;expires=60"), BOB)
+    world.pass_time(60_000)
+    # Each counts as it may come to stand in the answer, é as the two octets that it has there.
+    lines = 'Contact: <sip:@h>;x="é";expires=4294967295\r\nContact: <sip:y@h>;expires=4294967295\r\n'
+    contact = f'<sip:{"x" * (octets - len(lines.encode()))}@h>;x="é",<sip:y@h>'
+    (answered,) = world.datagram(register(contact=contact, cseq=2), BOB)
+    assert status_of(answered) == status
+    assert len(bindings(world)) == (2 if status == 200 else 0)
+
+
+def test_answer_fits_one_datagram() -> None:
+    world = World()
+    longest = 0
+    for number in range(20):
+        contact = f"<sip:{number}@{'h' * 200}.example>;x={'x' * 6000}"
+        request = register(contact=contact, cseq=number + 1)
+        # As long as a head may be, of headers that the 200 has as well.
+        more = b"".join(b"Via: SIP/2.0/UDP h;branch=z9hG4bK%d;x=%s\r\n" % (n, b"x" * 7000) for n in range(3))
+        request = request.replace(b"Max-Forwards", more + b"Max-Forwards")
+        (answered,) = world.datagram(request, BOB)
+        assert status_of(answered) == (200 if number < 3 else 403)
+        longest = max(longest, len(answered))
+    assert 40_000 < longest <= 65_507
+    # Whoever was refused may go on with what there is.
+    (answered,) = world.datagram(register(contact="", cseq=30), BOB)
+    assert len(contacts(answered)) == 3
+
+
 # -- Step 8 ------------------------------------------------------------------------------------------------------------
 
 
