@@ -222,7 +222,7 @@ class Engine(Element):
         guard = self._guard
         try:
             owner = guard.owner_of(request)
-            claim = guard.claim_of(request, owner, now) if self._serves(owner.domain) else None
+            claim = guard.claim_of(request, flow, owner, now) if self._serves(owner.domain) else None
         except PeerError as error:
             return self._answer(request, flow, error.status_hint)
         if not self._serves(owner.domain):

@@ -96,7 +96,7 @@ class Guard:
         """
         return (request.to if request.method == "REGISTER" else request.from_).uri.aor(self._limits)
 
-    def claim_of(self, request: Request, owner: Aor, now: Moment) -> Claim | None:
+    def claim_of(self, request: Request, flow: Flow, owner: Aor, now: Moment) -> Claim | None:
         """Return what is to be checked of a request that speaks for `owner`; None if there is nothing: challenge it.
 
         Raises:
@@ -106,7 +106,7 @@ class Guard:
         credentials = select(values, owner.domain, self._algorithms, self._nonces, now)
         if credentials is None:
             return None
-        if not (names_target(credentials, request.request_uri) or self._is_ours(credentials.uri)):
+        if not (names_target(credentials, request.request_uri) or self._is_ours(credentials.uri, flow)):
             raise ParseError("credentials for this Request-URI", credentials.uri)
         return Claim(Aor(credentials.username, owner.domain), owner, credentials)
 
@@ -136,13 +136,14 @@ class Guard:
             return 401, [("WWW-Authenticate", value) for value in values]
         return 407, [("Proxy-Authenticate", value) for value in values]
 
-    def _is_ours(self, digest_uri: str) -> bool:
-        # RFC 8760 section 2.6 item 6: a proxy may have changed the Request-URI.
+    def _is_ours(self, digest_uri: str, flow: Flow) -> bool:
+        # RFC 8760 section 2.6 item 6: a proxy may have changed the Request-URI. And some name the address that they
+        # send to.
         try:
-            host = parse_uri(digest_uri, self._limits).host
+            host = normalise_host(parse_uri(digest_uri, self._limits).host)
         except PeerError:
             return False
-        return not self._domains or normalise_host(host) in self._domains
+        return not self._domains or host in self._domains or host.strip("[]") == flow.local[0]
 
 
 def _networks(texts: tuple[str, ...]) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:

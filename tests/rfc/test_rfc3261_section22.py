@@ -352,8 +352,8 @@ def test_overheard_credentials_are_no_use_for_another_message() -> None:
 @pytest.mark.parametrize(
     ("uri", "status"),
     [
-        ("sip:example.com", 200), ("sip:EXAMPLE.com", 200), ("sip:bob@example.com;x", 200),
-        ("sip:example.net", 400), ("tel:1", 400), ("", 400), ("no URI", 400),
+        ("sip:example.com", 200), ("sip:EXAMPLE.com", 200), ("sip:bob@example.com;x", 200), ("sip:127.0.0.1:5060", 200),
+        ("sip:example.net", 400), ("sip:127.0.0.9", 400), ("tel:1", 400), ("", 400), ("no URI", 400),
     ],
 )  # fmt: skip
 def test_digest_uri(uri: str, status: int) -> None:
