@@ -105,7 +105,7 @@ def accessors_of(value_type: type, maker: Parser) -> list[Parser]:
 
 _PREFIXES: Final = ("parse_", "split_", "check_", "tokenise")
 
-_UNLIMITED: Final = Limits(uri_bytes_max=2**31, line_bytes_max=2**31, head_bytes_max=2**31)
+_UNLIMITED: Final = Limits(uri_bytes_max=2**30, line_bytes_max=2**30, head_bytes_max=2**30)
 
 _NO_PARSERS: Final = {
     "format_date",  # writes
@@ -125,7 +125,7 @@ def _octet_by_octet(data: bytes) -> None:
 _OCTETS: Final = [bytes([octet]) for octet in range(256)]
 
 _CALLS: Final[dict[str, tuple[Takes, Callable[[Any], object]]]] = {
-    "split_head": ("octets", lambda data: head.split_head(data, 2**31)),
+    "split_head": ("octets", lambda data: head.split_head(data, 2**30)),
 }
 """Functions of other signatures."""
 
