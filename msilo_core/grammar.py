@@ -4,7 +4,9 @@ They work on text that was decoded with ``surrogateescape`` and unfolded, so lin
 Everything is spelt out in ASCII: ``\\d``, ``\\w`` and ``(?i)`` know letters and digits that SIP does not.
 
 Each piece is deterministic: what repeats is possessive, or cannot match in two ways. So a pattern put together from
-them looks at an octet a bounded number of times, whatever a peer sends.
+them looks at an octet a bounded number of times, whatever a peer sends. Possessive are characters and classes of them
+alone, ``[0-9]++``; a group is atomic, ``(?>(?:...)*)``, or ``(?>...|)`` where it is optional. For Python before 3.11.5
+does not go back to where it was when a possessive group has matched in part.
 """
 
 import ipaddress
@@ -63,13 +65,13 @@ WORD: Final = r"""[A-Za-z0-9\-.!%*_+`'~()<>:\\"/\[\]?{}]++"""
 # quoted-string  =  SWS DQUOTE *(qdtext / quoted-pair ) DQUOTE
 # qdtext         =  LWS / %x21 / %x23-5B / %x5D-7E / UTF8-NONASCII
 # quoted-pair    =  "\" (%x00-09 / %x0B-0C / %x0E-7F)
-QUOTED_STRING: Final = r'"(?:[^"\\\x00-\x08\x0A-\x1F\x7F]++|\\[\x00-\x09\x0B\x0C\x0E-\x7F])*+"'
+QUOTED_STRING: Final = r'"(?>(?:[^"\\\x00-\x08\x0A-\x1F\x7F]++|\\[\x00-\x09\x0B\x0C\x0E-\x7F])*)"'
 
 # hostname       =  *( domainlabel "." ) toplabel [ "." ]
 # domainlabel    =  alphanum / alphanum *( alphanum / "-" ) alphanum
 # toplabel       =  ALPHA / ALPHA *( alphanum / "-" ) alphanum
-_LABEL_REST = r"[A-Za-z0-9]*+(?:-++[A-Za-z0-9]++)*+"
-HOSTNAME: Final = rf"(?:[A-Za-z0-9]{_LABEL_REST}\.(?=[A-Za-z0-9]))*+[A-Za-z]{_LABEL_REST}\.?+"
+_LABEL_REST = r"[A-Za-z0-9]*+(?>(?:-++[A-Za-z0-9]++)*)"
+HOSTNAME: Final = rf"(?>(?:[A-Za-z0-9]{_LABEL_REST}\.(?=[A-Za-z0-9]))*)[A-Za-z]{_LABEL_REST}\.?+"
 
 # IPv4address    =  1*3DIGIT "." 1*3DIGIT "." 1*3DIGIT "." 1*3DIGIT
 # Above 255 there is no such address, and what looks like one may not be taken for a name.
@@ -95,18 +97,18 @@ UNRESERVED: Final = r"A-Za-z0-9\-_.!~*'()"
 
 # user             =  1*( unreserved / escaped / user-unreserved )
 # user-unreserved  =  "&" / "=" / "+" / "$" / "," / ";" / "?" / "/"
-USER: Final = rf"(?:[{UNRESERVED}&=+$,;?/]++|{ESCAPED})++"
+USER: Final = rf"(?>(?:[{UNRESERVED}&=+$,;?/]++|{ESCAPED})+)"
 
 # password         =  *( unreserved / escaped / "&" / "=" / "+" / "$" / "," )
-PASSWORD: Final = rf"(?:[{UNRESERVED}&=+$,]++|{ESCAPED})*+"
+PASSWORD: Final = rf"(?>(?:[{UNRESERVED}&=+$,]++|{ESCAPED})*)"
 
 # uri-parameters    =  *( ";" uri-parameter)
 # other-param       =  pname [ "=" pvalue ]
 # pname, pvalue     =  1*paramchar
 # paramchar         =  param-unreserved / unreserved / escaped
 # param-unreserved  =  "[" / "]" / "/" / ":" / "&" / "+" / "$"
-PARAM_TEXT: Final = rf"(?:[{UNRESERVED}\[\]/:&+$]++|{ESCAPED})++"
-URI_PARAMETERS: Final = rf"(?:;{PARAM_TEXT}(?:={PARAM_TEXT})?+)*+"
+PARAM_TEXT: Final = rf"(?>(?:[{UNRESERVED}\[\]/:&+$]++|{ESCAPED})+)"
+URI_PARAMETERS: Final = rf"(?>(?:;{PARAM_TEXT}(?>={PARAM_TEXT}|))*)"
 
 # headers         =  "?" header *( "&" header )
 # header          =  hname "=" hvalue
@@ -114,25 +116,27 @@ URI_PARAMETERS: Final = rf"(?:;{PARAM_TEXT}(?:={PARAM_TEXT})?+)*+"
 # hvalue          =  *( hnv-unreserved / unreserved / escaped )
 # hnv-unreserved  =  "[" / "]" / "/" / "?" / ":" / "+" / "$"
 _HEADER_TEXT = rf"(?:[{UNRESERVED}\[\]/?:+$]++|{ESCAPED})"
-_HEADER = rf"{_HEADER_TEXT}++={_HEADER_TEXT}*+"
-URI_HEADERS: Final = rf"(?:\?{_HEADER}(?:&{_HEADER})*+)?+"
+_HEADER = rf"(?>{_HEADER_TEXT}+)=(?>{_HEADER_TEXT}*)"
+URI_HEADERS: Final = rf"(?>\?{_HEADER}(?>(?:&{_HEADER})*)|)"
 
 # absoluteURI    =  scheme ":" ( hier-part / opaque-part )
 # scheme         =  ALPHA *( ALPHA / DIGIT / "+" / "-" / "." )
 # uric           =  reserved / unreserved / escaped
 # reserved       =  ";" / "/" / "?" / ":" / "@" / "&" / "=" / "+" / "$" / ","
 # Brackets too, as RFC 3986 has them in its reserved set for an IPv6 host.
-ABSOLUTE_URI: Final = rf"[A-Za-z][A-Za-z0-9+\-.]*+:(?:[{UNRESERVED};/?:@&=+$,\[\]]++|{ESCAPED})++"
+ABSOLUTE_URI: Final = rf"[A-Za-z][A-Za-z0-9+\-.]*+:(?>(?:[{UNRESERVED};/?:@&=+$,\[\]]++|{ESCAPED})+)"
 
 # Shapes of the same, for the patterns that are tried first (see msilo_core.fields): what traffic writes, of what stands
 # above, without escapes, and so that nearly each character has one branch that it can take.
 SHAPE_USER: Final = r"[A-Za-z0-9\-_.!~*'()&=+$,;?/]++"
-SHAPE_URI_PARAMETERS: Final = r"(?:;[A-Za-z0-9\-_.!~*'()\[\]/:&+$]++(?:=[A-Za-z0-9\-_.!~*'()\[\]/:&+$]++)?+)*+"
+SHAPE_URI_PARAMETERS: Final = r"(?:;[A-Za-z0-9\-_.!~*'()\[\]/:&+$]++(?:=[A-Za-z0-9\-_.!~*'()\[\]/:&+$]++|))*"
 SHAPE_PORT: Final = r"(?:[1-5][0-9]{4}|6(?:[0-4][0-9]{3}|5(?:[0-4][0-9]{2}|5(?:[0-2][0-9]|3[0-5])))|[1-9][0-9]{0,3}+)"
-_SHAPE_OCTET = r"(?:1[0-9]{0,2}+|2(?:[0-4][0-9]?+|5[0-5]?+|[6-9])?+|[3-9][0-9]?+|0)"
+_SHAPE_OCTET = r"(?:1[0-9]{0,2}+|2(?:[0-4][0-9]?+|5[0-5]?+|[6-9]|)|[3-9][0-9]?+|0)"
 _SHAPE_IPV4 = rf"{_SHAPE_OCTET}\.{_SHAPE_OCTET}\.{_SHAPE_OCTET}\.{_SHAPE_OCTET}"
-_SHAPE_LABEL = r"[A-Za-z0-9]++(?:-[A-Za-z0-9]++)*+"
-SHAPE_HOST: Final = rf"(?:{_SHAPE_IPV4}|(?:{_SHAPE_LABEL}\.)*+(?=[A-Za-z]){_SHAPE_LABEL})"
+# A label that begins with a digit is not the last one.
+_SHAPE_LABEL = r"(?:[A-Za-z]|[0-9][A-Za-z0-9]*+(?=\.))"
+_SHAPE_NAME = rf"{_SHAPE_LABEL}[A-Za-z0-9]*+(?:(?:\.{_SHAPE_LABEL}|-[A-Za-z0-9])[A-Za-z0-9]*+)*"
+SHAPE_HOST: Final = rf"(?:{_SHAPE_IPV4}|{_SHAPE_NAME})"
 
 USUAL_NUMBERS: Final[dict[str, int]] = {
     str(number): number for number in (*range(256), 300, 600, 900, 1800, 3600, 7200, 86400)

@@ -121,7 +121,8 @@ def encode_head(text: str) -> bytes:
 # backslash stands in a quoted string is for whoever parses the value.
 _CONTROLS: Final = bytes([*range(0x20), 0x7F])
 _CONTROL: Final = re.compile(r"[\x00-\x1F\x7F]")
-_TEXT: Final = re.compile(r"(?:[^\\\x00-\x08\x0A-\x1F\x7F]++|\r\n|\\[\x00-\x09\x0B\x0C\x0E-\x7F]?+)*+")
+_TEXT_RUN = r"[^\\\x00-\x08\x0A-\x1F\x7F]*+"
+_TEXT: Final = re.compile(rf"{_TEXT_RUN}(?:(?:\r\n|\\[\x00-\x09\x0B\x0C\x0E-\x7F]?+){_TEXT_RUN})*")
 
 # message-header  =  (header-name HCOLON header-value) CRLF
 # HCOLON          =  *( SP / HTAB ) ":" SWS

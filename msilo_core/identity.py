@@ -60,7 +60,7 @@ _ASSERTED: Final = "p-asserted-identity"
 _PREFERRED: Final = "p-preferred-identity"
 
 # A line with its folds.
-_LINE: Final = re.compile(r"[^\r]*+\r\n(?:[ \t][^\r]*+\r\n)*+")
+_LINE: Final = re.compile(r"[^\r]*+\r\n(?>(?:[ \t][^\r]*+\r\n)*)")
 
 # Privacy-hdr  =  "Privacy" HCOLON priv-value *(";" priv-value)
 _PRIV_VALUES: Final = re.compile(r"[^\s;,]++")

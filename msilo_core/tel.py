@@ -115,9 +115,9 @@ _LOCAL: Final = r"[\-.()]*+[0-9A-Fa-f*#][0-9A-Fa-f*#\-.()]*+"
 # parameter            = ";" pname ["=" pvalue ]
 # pname                = 1*( alphanum / "-" )
 # Here a value is whatever some parameter allows; `parse_tel_uri` asks for what its own does.
-_ANY_VALUE: Final = rf"(?:[{UNRESERVED}/?:@&=+$,\[\]]++|{ESCAPED})++"
-TEL_URI: Final = rf"[Tt][Ee][Ll]:(?:{_GLOBAL}|{_LOCAL})(?:;[A-Za-z0-9\-]++(?:={_ANY_VALUE})?+)*+"
-_TEL_URI: Final = re.compile(rf"[Tt][Ee][Ll]:({_GLOBAL}|{_LOCAL})((?:;[A-Za-z0-9\-]++(?:={_ANY_VALUE})?+)*+)")
+_ANY_VALUE: Final = rf"(?>(?:[{UNRESERVED}/?:@&=+$,\[\]]++|{ESCAPED})+)"
+TEL_URI: Final = rf"[Tt][Ee][Ll]:(?:{_GLOBAL}|{_LOCAL})(?>(?:;[A-Za-z0-9\-]++(?>={_ANY_VALUE}|))*)"
+_TEL_URI: Final = re.compile(rf"[Tt][Ee][Ll]:({_GLOBAL}|{_LOCAL})((?>(?:;[A-Za-z0-9\-]++(?>={_ANY_VALUE}|))*))")
 
 # isdn-subaddress      = ";isub=" 1*uric
 # extension            = ";ext=" 1*phonedigit
@@ -130,7 +130,7 @@ _VALUES: Final = {
     "ext": re.compile(f"={_PHONE_DIGITS}"),
     "phone-context": re.compile(f"=(?:{HOSTNAME}|{_GLOBAL})"),
 }
-_OTHER_VALUE: Final = re.compile(rf"(?:={PARAM_TEXT})?+")
+_OTHER_VALUE: Final = re.compile(rf"(?>={PARAM_TEXT}|)")
 
 _FIRST: Final = {"isub": 0, "ext": 0, "phone-context": 1}
 _ORDER_OF_OTHERS: Final = 2

@@ -197,14 +197,14 @@ def parse_aor(text: str) -> Aor:
 
 # The shape is written as traffic writes it: the scheme in lower case, no escapes, no password, no IPv6, no headers.
 _SIP_URI_SHAPE: Final = re.compile(
-    rf"(sips?+):(?:({SHAPE_USER})@)?+({SHAPE_HOST})(?::({SHAPE_PORT}))?+({SHAPE_URI_PARAMETERS})"
+    rf"(sips?+):(?:({SHAPE_USER})@|)({SHAPE_HOST})(?::({SHAPE_PORT})|)({SHAPE_URI_PARAMETERS})"
 )
 
 # SIP-URI          =  "sip:" [ userinfo ] hostport uri-parameters [ headers ]
 # userinfo         =  ( user / telephone-subscriber ) [ ":" password ] "@"
 # hostport         =  host [ ":" port ]
 _SIP_URI: Final = re.compile(
-    rf"([Ss][Ii][Pp][Ss]?+):(?:({USER})(?::({PASSWORD}))?+@)?+({HOST})(?::({DIGITS}))?+({URI_PARAMETERS})({URI_HEADERS})"
+    rf"([Ss][Ii][Pp][Ss]?+):(?>({USER})(?>:({PASSWORD})|)@|)({HOST})(?>:({DIGITS})|)({URI_PARAMETERS})({URI_HEADERS})"
 )
 _SIP_SCHEME: Final = re.compile(r"[Ss][Ii][Pp][Ss]?+:")
 # RFC 3966 has a "#" in the numbers of telephones, which absoluteURI has nowhere.

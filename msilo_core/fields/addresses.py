@@ -223,21 +223,21 @@ def any_uri(text: str) -> AnyUri:
 
 
 # The shapes are written as traffic writes it: no blanks but one, scheme and ``tag`` in lower case, no escapes, no IPv6.
-_DISPLAY_NAME_SHAPE: Final = rf'(?:"([^"\\\x00-\x1F\x7F]*+)" ?+|({TOKEN}) ?+)?+'
+_DISPLAY_NAME_SHAPE: Final = rf'(?:"([^"\\\x00-\x1F\x7F]*+)" ?+|({TOKEN}) ?+|)'
 _NAME_ADDR_SHAPE: Final = re.compile(
-    rf"{_DISPLAY_NAME_SHAPE}<(sips?+:(?:{SHAPE_USER}@)?+{SHAPE_HOST}(?::{SHAPE_PORT})?+{SHAPE_URI_PARAMETERS})>"
-    rf"((?:;tag=({TOKEN}))?+)"
+    rf"{_DISPLAY_NAME_SHAPE}<(sips?+:(?:{SHAPE_USER}@|){SHAPE_HOST}(?::{SHAPE_PORT}|){SHAPE_URI_PARAMETERS})>"
+    rf"((?:;tag=({TOKEN})|))"
 )
 # No quoted value holds a semicolon: the parameters can be split at those.
 _CONTACT_SHAPE: Final = re.compile(
-    rf"{_DISPLAY_NAME_SHAPE}<((sips?+):(?:({SHAPE_USER})@)?+({SHAPE_HOST})(?::({SHAPE_PORT}))?+({SHAPE_URI_PARAMETERS}))>"
-    rf'((?:;{TOKEN}(?:=(?:{TOKEN}|"[^"\\;\x00-\x1F\x7F]*+"))?+)*+)'
+    rf"{_DISPLAY_NAME_SHAPE}<((sips?+):(?:({SHAPE_USER})@|)({SHAPE_HOST})(?::({SHAPE_PORT})|)({SHAPE_URI_PARAMETERS}))>"
+    rf'((?:;{TOKEN}(?:=(?:{TOKEN}|"[^"\\;\x00-\x1F\x7F]*+")|))*)'
 )
 
 # name-addr      =  [ display-name ] LAQUOT addr-spec RAQUOT
 # display-name   =  *(token LWS)/ quoted-string
 # RFC 4475 section 3.1.1.6: the blank between a token and "<" may be missing.
-_NAME_ADDR: Final = re.compile(rf"(?:({QUOTED_STRING})|({TOKEN}(?:{LWS}{TOKEN})*+))?+{SWS}<([^<>]*+)>")
+_NAME_ADDR: Final = re.compile(rf"(?>({QUOTED_STRING})|({TOKEN}(?>(?:{LWS}{TOKEN})*))|){SWS}<([^<>]*+)>")
 
 # "If the URI contains a comma, question mark or semicolon, the URI MUST be enclosed in angle brackets" (section 20.10).
 _ADDR_SPEC: Final = re.compile(r"""[^ \t;,?<>"]++""")

@@ -219,7 +219,7 @@ _SCHEME: Final = re.compile(rf"({TOKEN})(?:{LWS}|\Z)")
 # COMMA             =  SWS "," SWS
 # The token is that of RFC 7616, which is HTTP's: its `username*` may hold what is no part of a token in SIP.
 _VALUE: Final = r"[A-Za-z0-9\-.!%*_+`'~#$&^|]++"
-_AUTH_PARAM: Final = re.compile(rf"{SWS}(?:({TOKEN}){EQUAL}({_VALUE}|{QUOTED_STRING}))?+{SWS}(?:,|\Z)")
+_AUTH_PARAM: Final = re.compile(rf"{SWS}(?>({TOKEN}){EQUAL}({_VALUE}|{QUOTED_STRING})|){SWS}(?:,|\Z)")
 
 # token68           =  1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="       ; RFC 7235 section 2.1
 # RFC 8898 writes a Bearer token so, and Negotiate its answers.
@@ -234,7 +234,7 @@ _OPTIONS_END: Final = re.compile(r"[, \t]++")
 # ext-value         =  charset  "'" [ language ] "'" value-chars                          ; RFC 5987 section 3.2.1
 # value-chars       =  *( pct-encoded / attr-char )
 # attr-char         =  ALPHA / DIGIT / "!" / "#" / "$" / "&" / "+" / "-" / "." / "^" / "_" / "`" / "|" / "~"
-_EXT_VALUE: Final = re.compile(r"[Uu][Tt][Ff]-8'[A-Za-z0-9\-]*+'((?:[A-Za-z0-9!#$&+\-.^_`|~]++|%[0-9A-Fa-f]{2})*+)")
+_EXT_VALUE: Final = re.compile(r"[Uu][Tt][Ff]-8'[A-Za-z0-9\-]*+'((?>(?:[A-Za-z0-9!#$&+\-.^_`|~]++|%[0-9A-Fa-f]{2})*))")
 _CONTROL: Final = re.compile(r"[\x00-\x1F\x7F]")
 
 # What a quoted string holds only behind a backslash. It never holds CR or LF: who writes them makes no header.

@@ -31,7 +31,7 @@ PARAM_START: Final = rf"{SWS};{SWS}({TOKEN})"
 
 # generic-param  =  token [ EQUAL gen-value ]
 # gen-value      =  token / host / quoted-string
-PARAM: Final = re.compile(rf"{PARAM_START}(?:{EQUAL}({TOKEN}|{QUOTED_STRING}|{IPV6_REFERENCE}))?+")
+PARAM: Final = re.compile(rf"{PARAM_START}(?>{EQUAL}({TOKEN}|{QUOTED_STRING}|{IPV6_REFERENCE})|)")
 """One ``generic-param`` and the semicolon before it: name, and value or None."""
 
 
@@ -149,13 +149,13 @@ def split_first(value: str) -> tuple[str, str]:
 
 
 # What may stand between two commas of a list: quoted strings and <> hide theirs.
-_LIST_ELEMENT: Final = re.compile(rf'(?:[^",<]++|{QUOTED_STRING}|<[^<>]*+>)*+')
+_LIST_ELEMENT: Final = re.compile(rf'(?>(?:[^",<]++|{QUOTED_STRING}|<[^<>]*+>)*)')
 
 _QUOTED_PAIR: Final = re.compile(r"\\(.)", re.DOTALL)
 _NOT_QDTEXT: Final = re.compile(r'["\\\x00-\x08\x0A-\x1F\x7F]')
 
 # qvalue         =  ( "0" [ "." 0*3DIGIT ] ) / ( "1" [ "." 0*3("0") ] )
-_QVALUE: Final = re.compile(r"([01])(?:\.([0-9]{0,3}))?+")
+_QVALUE: Final = re.compile(r"([01])(?>\.([0-9]{0,3})|)")
 _Q_MAX: Final = 1000
 
 

@@ -173,14 +173,14 @@ _BANG: Final = ("", "!")
 # numeric-relation =  ">=" / "<=" / "=" / (number ":")
 # number           =  [ "+" / "-" ] 1*DIGIT ["." 0*DIGIT]
 # "Any numbers present in a feature parameter MUST be representable using an ANSI C double": 309 digits at most.
-_NUMBER: Final = r"[+\-]?+[0-9]{1,309}+(?:\.[0-9]{0,309}+)?+"
+_NUMBER: Final = r"[+\-]?+[0-9]{1,309}+(?>\.[0-9]{0,309}+|)"
 _TAG_VALUE: Final = re.compile(
     rf"[ \t]*+(!?+)(?:([A-Za-z0-9\-.%*_+`'~]++)|#(?:(>=|<=|=)({_NUMBER})|({_NUMBER}):({_NUMBER})))[ \t]*+"
 )
 
 # string-value     =  "<" *(qdtext-no-abkt / quoted-pair ) ">"
 # qdtext-no-abkt   =  LWS / %x21 / %x23-3B / %x3D / %x3F-5B / %x5D-7E / UTF8-NONASCII
-_STRING: Final = re.compile(r'"<((?:[^"<>\\\x00-\x08\x0A-\x1F\x7F]++|\\[\x00-\x09\x0B\x0C\x0E-\x7F])*+)>"')
+_STRING: Final = re.compile(r'"<((?>(?:[^"<>\\\x00-\x08\x0A-\x1F\x7F]++|\\[\x00-\x09\x0B\x0C\x0E-\x7F])*))>"')
 _NOT_IN_STRING: Final = re.compile(r'["<>\\\x00-\x08\x0A-\x1F\x7F]')
 
 _TRUE: Final[tuple[FeatureValue, ...]] = (FeatureToken("TRUE"),)

@@ -101,7 +101,7 @@ def read_comment(text: str, start: int) -> tuple[Comment, int]:
 
 # product          =  token [SLASH product-version]
 # product-version  =  token
-_PRODUCT: Final = re.compile(rf"({TOKEN})(?:{SLASH}({TOKEN}))?+(?![^ \t(])")
+_PRODUCT: Final = re.compile(rf"({TOKEN})(?>{SLASH}({TOKEN})|)(?![^ \t(])")
 _BLANKS: Final = re.compile(r"[ \t]*+")
 
 # comment      =  LPAREN *(ctext / quoted-pair / comment) RPAREN

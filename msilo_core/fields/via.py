@@ -107,26 +107,26 @@ def parse_sent_by(text: str) -> Via:
 
 # The shape is written as traffic writes it: no blanks but one, names in lower case, no IPv6.
 _VIA_SHAPE: Final = re.compile(
-    rf"SIP/2\.0/([A-Z]++) ({SHAPE_HOST})(?::({SHAPE_PORT}))?+"
-    rf"((?:;(?!branch[=;])[a-z]++(?:={TOKEN})?+)*+;branch=({TOKEN})(?:;(?!branch(?:[=;]|$))[a-z]++(?:={TOKEN})?+)*+)"
+    rf"SIP/2\.0/([A-Z]++) ({SHAPE_HOST})(?::({SHAPE_PORT})|)"
+    rf"((?:;(?!branch[=;])[a-z]++(?:={TOKEN}|))*;branch=({TOKEN})(?:;(?!branch(?:[=;]|$))[a-z]++(?:={TOKEN}|))*)"
 )
 
 # via-parm       =  sent-protocol LWS sent-by *( SEMI via-params )
 # sent-protocol  =  protocol-name SLASH protocol-version SLASH transport
 # sent-by        =  host [ COLON port ]
 # Name and version are not looked at: what came by another version is answered with 505, and the answer needs a Via.
-_SENT_BY: Final = re.compile(rf"{TOKEN}{SLASH}{TOKEN}{SLASH}({TOKEN}){LWS}({HOST})(?:{SWS}:{SWS}({DIGITS}))?+")
+_SENT_BY: Final = re.compile(rf"{TOKEN}{SLASH}{TOKEN}{SLASH}({TOKEN}){LWS}({HOST})(?>{SWS}:{SWS}({DIGITS})|)")
 
 # via-received   =  "received" EQUAL (IPv4address / IPv6address), and so a value with colons outside of brackets.
 # The name is not asked for: no other value can be mistaken for one of hexadecimal digits and colons.
 _VIA_VALUE: Final = rf"(?:{TOKEN}(?!:)|{QUOTED_STRING}|{IPV6_REFERENCE}|[0-9A-Fa-f:.]++)"
-_VIA_PARAM: Final = re.compile(rf"{PARAM_START}(?:{EQUAL}({_VIA_VALUE}))?+")
+_VIA_PARAM: Final = re.compile(rf"{PARAM_START}(?>{EQUAL}({_VIA_VALUE})|)")
 
 # What a server writes into a Via. A quoted string is matched too, so that nothing is found inside of one.
 _ANSWERED: Final = tuple(
     (
         name,
-        re.compile(rf"{QUOTED_STRING}|;{SWS}{name}(?:{EQUAL}{_VIA_VALUE})?+(?={SWS}(?:;|$))", re.ASCII | re.IGNORECASE),
+        re.compile(rf"{QUOTED_STRING}|;{SWS}{name}(?>{EQUAL}{_VIA_VALUE}|)(?={SWS}(?:;|$))", re.ASCII | re.IGNORECASE),
     )
     for name in ("received", "rport")
 )

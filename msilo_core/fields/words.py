@@ -150,13 +150,13 @@ def parse_warnings(values: Sequence[str]) -> tuple[WarningValue, ...]:
 
 
 # callid         =  word [ "@" word ]
-_CALL_ID: Final = re.compile(rf"{WORD}(?:@{WORD})?+")
+_CALL_ID: Final = re.compile(rf"{WORD}(?>@{WORD}|)")
 
 # language-tag      =  primary-tag *( "-" subtag )
 # primary-tag       =  1*8ALPHA
 # subtag            =  1*8ALPHA
 # RFC 3066, which came before SIP and replaced that grammar, has digits in subtags: "de-1996", "es-419".
-LANGUAGE_TAG: Final = r"[A-Za-z]{1,8}+(?:-[A-Za-z0-9]{1,8}+)*+"
+LANGUAGE_TAG: Final = r"[A-Za-z]{1,8}+(?>(?:-[A-Za-z0-9]{1,8}+)*)"
 _LANGUAGE_TAG: Final = re.compile(LANGUAGE_TAG)
 
 # TEXT-UTF8-TRIM  =  1*TEXT-UTF8char *(*LWS TEXT-UTF8char)
@@ -166,7 +166,7 @@ _CONTROL: Final = re.compile(r"[\x00-\x08\x0A-\x1F\x7F]")
 # event-type        =  event-package *( "." event-template )
 # token-nodot       =  1*( alphanum / "-"  / "!" / "%" / "*" / "_" / "+" / "`" / "'" / "~" )
 _TOKEN_NODOT: Final = r"[A-Za-z0-9\-!%*_+`'~]++"
-_EVENT_TYPE: Final = re.compile(rf"{_TOKEN_NODOT}(?:\.{_TOKEN_NODOT})*+(?!\.)")
+_EVENT_TYPE: Final = re.compile(rf"{_TOKEN_NODOT}(?>(?:\.{_TOKEN_NODOT})*)(?!\.)")
 
 # warning-value  =  warn-code SP warn-agent SP warn-text
 # warn-code      =  3DIGIT
@@ -174,7 +174,7 @@ _EVENT_TYPE: Final = re.compile(rf"{_TOKEN_NODOT}(?:\.{_TOKEN_NODOT})*+(?!\.)")
 # warn-text      =  quoted-string
 # pseudonym      =  token
 # Some write more than one blank.
-_WARNING: Final = re.compile(rf"([0-9]{{3}}){LWS}(({HOST})(?::({DIGITS}))?+|{TOKEN}){LWS}({QUOTED_STRING})")
+_WARNING: Final = re.compile(rf"([0-9]{{3}}){LWS}(({HOST})(?>:({DIGITS})|)|{TOKEN}){LWS}({QUOTED_STRING})")
 
 
 def _parse_warning(text: str) -> WarningValue:
