@@ -3,8 +3,13 @@
 from collections.abc import Generator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.postgres import schema_in, server_url
+
+# No test is about how fast the machine is at the moment.
+settings.register_profile("msilo", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("msilo")
 
 
 @pytest.fixture(

@@ -11,11 +11,15 @@ import pytest
 import msilo_core
 
 
+def parts_of(value: Any) -> list[Any]:
+    return list(value) if type(value) in (tuple, list) else [value]
+
+
 def patterns() -> Iterator[tuple[str, re.Pattern[Any]]]:
     for module_info in pkgutil.walk_packages(msilo_core.__path__, "msilo_core."):
-        for name, value in vars(importlib.import_module(module_info.name)).items():
-            values = value if isinstance(value, tuple | list) else [value]
-            for pattern in values:
+        module: dict[str, Any] = vars(importlib.import_module(module_info.name))
+        for name, value in module.items():
+            for pattern in parts_of(value):
                 if isinstance(pattern, re.Pattern):
                     yield f"{module_info.name}.{name}", pattern
 
@@ -28,8 +32,8 @@ def possessive_groups(parsed: Any) -> list[Any]:
             body = list(argument[2])
             if len(body) > 1 or str(body[0][0]) not in ("IN", "LITERAL", "NOT_LITERAL", "ANY"):
                 found.append(body)
-        for part in argument if isinstance(argument, tuple | list) else [argument]:
-            for branch in part if isinstance(part, list) else [part]:
+        for part in parts_of(argument):
+            for branch in parts_of(part):
                 if type(branch).__name__ == "SubPattern":
                     found += possessive_groups(branch)
     return found
