@@ -28,7 +28,8 @@ class Inbox:
         leasing: a Dump is under way.
         page: leased messages, oldest first; the first is being sent if `sending`.
         lease_until_ms: end of their lease, on the scale of ``unix_ms``.
-        withdrawn: numbers of messages that a phone took live while a Dump was under way, which may bring them.
+        withdrawn: numbers of messages that a phone took live while a Dump was under way, which may bring them, or while
+            they were being sent to another.
         settling: numbers of messages whose outcome is not recorded yet; no page is leased until it is, or a message
             that was just delivered could be in it again.
         fork: what is being sent or relayed and not decided.

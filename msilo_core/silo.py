@@ -183,9 +183,9 @@ class Silo:
     def withdraw(self, owner: Aor, message_id: int) -> list[Action]:
         """Delete the row of a message that a phone took live after all, and do not send it, unless that has begun."""
         inbox = self._inbox(owner)
-        if inbox.leasing:
-            inbox.withdrawn.add(message_id)
         head = [inbox.page.popleft()] if inbox.sending else []
+        if inbox.leasing or any(message.message_id == message_id for message in head):
+            inbox.withdrawn.add(message_id)
         inbox.page = deque([*head, *(message for message in inbox.page if message.message_id != message_id)])
         return self._settle(owner, message_id, Outcome.WITHDRAWN)
 
@@ -264,7 +264,8 @@ class Silo:
                 self._deadlines.disarm(("fork", inbox.owner))
                 # Not given back as if untried: the phone may have it, and will say so if it comes again.
                 head = inbox.page.popleft()
-                actions += self._settle(inbox.owner, head.message_id, Outcome.FAILED, 408)
+                if head.message_id not in inbox.withdrawn:
+                    actions += self._settle(inbox.owner, head.message_id, Outcome.FAILED, 408)
                 actions += self._release_rest(inbox)
             elif inbox.fork is not None:
                 actions += inbox.fork.give_up(now)
@@ -505,6 +506,10 @@ class Silo:
 
     def _sent(self, inbox: Inbox, fork: Fork[Aor], status: int, response: Response | None, now: Moment) -> list[Action]:
         message = inbox.page.popleft()
+        if message.message_id in inbox.withdrawn:
+            # Another phone took it live: it has its outcome, whatever this one says.
+            inbox.withdrawn.discard(message.message_id)
+            return []
         outcome = outcome_of(status, message.attempts)
         if outcome is Outcome.REFUSED and status < 600 and self._is_open_question(inbox, fork, now):
             outcome = Outcome.FAILED

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from msilo_core import Config, Expired, Flow, Limits, LocalError, ServerRoute, SiloRoute
-from msilo_core.actions import Action, Dump, Expire, LookUp, Settle, StorageFailed, Store
+from msilo_core.actions import Action, Dump, Expire, LookUp, Outcome, Settle, StorageFailed, Store
 from msilo_core.route import Call
 from tests.core.world import (
     BOB,
@@ -234,6 +234,32 @@ def test_message_that_a_phone_took_live_is_not_sent_from_a_page_that_was_on_its_
 
 
 # -- Who gets it -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", ["200 OK", "480 Away", None])
+def test_message_that_a_phone_took_live_while_another_is_sent_it_has_one_outcome(status: str | None) -> None:
+    world = World()
+    world.datagram(register(), BOB)
+    (live,) = world.datagram(message())
+    world.datagram(message(b"two", number=2))
+    world.pass_time(6_000)
+    assert world.waiting() == [b"hello", b"two"]
+    # Another phone comes, and is sent what was stored; then the first one says that it took it.
+    sent = world.datagram(register(contact=CAROLS, cseq=2), CAROL)
+    (stored,) = [data for data in sent if data.startswith(b"MESSAGE")]
+    world.datagram(answer(live), BOB)
+    assert world.waiting() == [b"two"]
+    world.hold = {Settle}
+    if status is None:
+        world.carry_out(world.engine.close(world.now))
+        world.carry_out(world.engine.abandon(world.now))
+        (second,) = [b""]
+    else:
+        (second,) = world.datagram(answer(stored, status), CAROL)[:1]
+    assert [action.message_id for action in world.held if action.outcome is not Outcome.RELEASED] == []
+    assert body_of(second) == (b"two" if status else b"")
+    world.let_go()
+    assert world.engine.statistics.lost_leases == 0
 
 
 def test_mail_is_not_sent_to_whoever_has_the_address_of_a_closed_stream() -> None:
