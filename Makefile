@@ -29,7 +29,7 @@ coverage:
 
 # Every branch of the core is taken by its own tests, without a network.
 coverage-core:
-	$(PYTHON) -m coverage run --source=msilo_core -m pytest tests/core tests/rfc
+	$(PYTHON) -m coverage run --source=msilo_core -m pytest tests/core tests/rfc tests/silo
 	$(PYTHON) -m coverage report --show-missing --skip-covered --fail-under=100
 
 bench:

@@ -3,7 +3,19 @@
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from msilo_core.actions import Bind, Completion, Dump, Expire, FindUser, LookUp, Message, Settle, StorageAction, Store
+from msilo_core.actions import (
+    Bind,
+    Completion,
+    Dump,
+    Expire,
+    FindUser,
+    LookUp,
+    Message,
+    Remind,
+    Settle,
+    StorageAction,
+    Store,
+)
 from msilo_core.uri import Aor
 from msilo_core.users import User
 from msilo_storage.memory import MemoryStorage
@@ -40,6 +52,8 @@ class ModelStore:
                 return _finished(memory.settle([action]))[0]
             case Expire():
                 return _finished(memory.expire([action]))[0]
+            case Remind():
+                return _finished(memory.remind([action]))[0]
 
     def waiting(self, owner: Aor, now_s: int) -> list[Message]:
         """Return what waits for delivery, oldest first."""

@@ -27,12 +27,13 @@ from msilo_core.actions import (
     StorageFailed,
     Store,
 )
-from msilo_core.config import AuthConfig, SiloConfig
+from msilo_core.config import AuthConfig
 from msilo_core.errors import LocalError
 from msilo_core.fields import Challenge
 from msilo_core.flow import Address
 from msilo_core.framing import StreamFramer, frame_datagram
 from msilo_core.message import Request, Response
+from msilo_core.parameters import SiloConfig
 from msilo_core.route import SiloRoute
 from msilo_core.uri import Aor
 

@@ -15,6 +15,7 @@ from msilo_core.flow import *
 from msilo_core.headers import *
 from msilo_core.limits import *
 from msilo_core.message import *
+from msilo_core.parameters import *
 from msilo_core.route import *
 from msilo_core.statistics import *
 from msilo_core.tel import *

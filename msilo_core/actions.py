@@ -25,6 +25,7 @@ __all__ = [
     "CloseFlow",
     "Completion",
     "Dropped",
+    "Due",
     "Dump",
     "Dumped",
     "Expire",
@@ -35,6 +36,7 @@ __all__ = [
     "Message",
     "Outcome",
     "Refused",
+    "Remind",
     "Send",
     "Settle",
     "Settled",
@@ -231,14 +233,19 @@ class Bind(msgspec.Struct, frozen=True, tag=True, gc=False):
 
 
 class Store(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """Keep `message` durably. Answer: :class:`Stored`, after the commit.
+    """Keep `message` durably. Answer: :class:`Stored`, after the commit, or :class:`Refused`.
 
     A row of the same owner, Call-ID, CSeq and From tag is the same message: it is answered with that row's number and
     nothing is added. Rows of one batch, and of successive batches of one server, get ascending numbers.
+
+    Attributes:
+        messages_max: most messages of the owner that may be kept for delivery, deferred ones too, and expired ones
+            until they are deleted; one more is refused with 480. 0: any number.
     """
 
     token: int
     message: Message
+    messages_max: int = 0
 
 
 class FindUser(msgspec.Struct, frozen=True, tag=True, gc=False):
@@ -251,8 +258,9 @@ class FindUser(msgspec.Struct, frozen=True, tag=True, gc=False):
 class Dump(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Lease the oldest messages that wait for `owner`. Answer: :class:`Dumped`.
 
-    Taken are rows with ``snd_time`` 0, not set aside, not expired at `now_ms`, in the order of their numbers, without
-    a gap: where the oldest is leased by another node until a time after `now_ms`, nothing is taken.
+    Taken are rows whose ``snd_time`` has come (0: it was never deferred), not set aside, not expired at `now_ms`, in
+    the order of their numbers, without a gap: where the oldest is leased by another node until a time after `now_ms`,
+    nothing is taken.
 
     Attributes:
         messages_max: most rows to take.
@@ -272,7 +280,8 @@ class Dump(msgspec.Struct, frozen=True, tag=True, gc=False):
 class Settle(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Record what became of a message. Answer: :class:`Settled`.
 
-    Only who holds the lease may settle; WITHDRAWN needs none. `status` and `reason` say more for REFUSED and FAILED.
+    Only who holds the lease may settle; WITHDRAWN needs none. `status` and `reason` say more for REFUSED and FAILED. A
+    deferred message that FAILED is an ordinary one from then on: its ``snd_time`` becomes 0.
     """
 
     token: int
@@ -291,7 +300,25 @@ class Expire(msgspec.Struct, frozen=True, tag=True, gc=False):
     now_ms: int
 
 
-StorageAction: TypeAlias = LookUp | Bind | Store | FindUser | Dump | Settle | Expire
+class Remind(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Whose deferred messages have come due? Answer: :class:`Due`.
+
+    Due are rows with a ``snd_time`` from 1 to `now_s` that are neither set aside nor expired nor leased. Those of an
+    owner without a binding become ordinary messages, with ``snd_time`` 0, unless `unregistered` asks for all.
+
+    Attributes:
+        now_s: the present.
+        owners_max: most owners to return, those whose messages have been due longest.
+        unregistered: owners without a binding count too, as where an outbound proxy knows them.
+    """
+
+    token: int
+    now_s: int
+    owners_max: int
+    unregistered: bool = False
+
+
+StorageAction: TypeAlias = LookUp | Bind | Store | FindUser | Dump | Settle | Expire | Remind
 Action: TypeAlias = Send | CloseFlow | Dropped | Answered | Arrived | StorageAction
 
 
@@ -318,7 +345,7 @@ class Bound(msgspec.Struct, frozen=True, tag=True, gc=False):
 
 
 class Refused(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """The REGISTER changed nothing; answer it with `status`."""
+    """The REGISTER or the MESSAGE changed nothing; answer it with `status`."""
 
     token: int
     status: int
@@ -365,6 +392,13 @@ class Expired(msgspec.Struct, frozen=True, tag=True, gc=False):
     messages: int
 
 
+class Due(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Owners with deferred messages that are due, each once."""
+
+    token: int
+    owners: tuple[Aor, ...]
+
+
 class StorageFailed(msgspec.Struct, frozen=True, tag=True, gc=False):
     """The store could not do it, or nobody knows; `reason` is for the log."""
 
@@ -372,4 +406,6 @@ class StorageFailed(msgspec.Struct, frozen=True, tag=True, gc=False):
     reason: str
 
 
-Completion: TypeAlias = LookedUp | Bound | Refused | Stored | UserFound | Dumped | Settled | Expired | StorageFailed
+Completion: TypeAlias = (
+    LookedUp | Bound | Refused | Stored | UserFound | Dumped | Settled | Expired | Due | StorageFailed
+)

@@ -8,35 +8,12 @@ from msilo_core.digest import SUPPORTED
 from msilo_core.errors import LocalError
 from msilo_core.fields.numbers import DELTA_SECONDS_MAX
 from msilo_core.flow import TransportName
+from msilo_core.parameters import SiloConfig
 
-__all__ = ["AuthConfig", "Config", "PathMode", "SiloConfig", "TransportName"]
+__all__ = ["AuthConfig", "Config", "PathMode", "TransportName"]
 
 PathMode: TypeAlias = Literal["strict", "lazy"]
 """See :class:`Config`."""
-
-
-class SiloConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The silo's parameters under the names of Kamailio's msilo.
-
-    Attributes:
-        expire_time: seconds that a stored message lives, 1 to 2**32 - 1; its Expires header may shorten that.
-        check_time: seconds between two rounds of the cleaner, 1 to 2**32 - 1.
-        clean_period: expired rows are deleted every `check_time` times `clean_period` seconds; in the same range.
-        add_date: 1 puts ``[Offline message - <date>]`` before text/plain bodies; 0 leaves every body as it is.
-    """
-
-    expire_time: int = 259_200
-    check_time: int = 60
-    clean_period: int = 10
-    add_date: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("expire_time", "check_time", "clean_period"):
-            value: int = getattr(self, name)
-            if not 1 <= value <= DELTA_SECONDS_MAX:
-                raise LocalError(f"{name} = {value} is out of range: give 1 to {DELTA_SECONDS_MAX}")
-        if self.add_date not in (0, 1):
-            raise LocalError(f"add_date = {self.add_date} is out of range: give 0 or 1")
 
 
 class AuthConfig(msgspec.Struct, frozen=True, kw_only=True):

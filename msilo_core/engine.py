@@ -6,6 +6,7 @@ a :class:`Dropped`.
 """
 
 import random
+from collections.abc import Sequence
 from functools import partial
 
 from msilo_core.actions import (
@@ -13,8 +14,6 @@ from msilo_core.actions import (
     Bind,
     Bound,
     Completion,
-    Expire,
-    Expired,
     FindUser,
     LookedUp,
     LookUp,
@@ -25,25 +24,29 @@ from msilo_core.actions import (
     UserFound,
 )
 from msilo_core.admission import refuse_extensions
-from msilo_core.clock import Deadlines, Moment
+from msilo_core.clock import Moment
 from msilo_core.compose import relay_response
 from msilo_core.config import Config
 from msilo_core.desk import Desk
 from msilo_core.digest import Verdict
 from msilo_core.element import Element, earliest
-from msilo_core.errors import LocalError, PeerError, Unsupported
+from msilo_core.errors import LocalError, PeerError
 from msilo_core.fields import Hop
 from msilo_core.flow import Flow
 from msilo_core.grammar import normalise_host
 from msilo_core.guard import Claim, Guard
+from msilo_core.housekeeping import Housekeeping
 from msilo_core.identity import hidden_headers
+from msilo_core.intake import Intake
 from msilo_core.limits import Limits
 from msilo_core.message import Request, Response
-from msilo_core.outbound import Outbound, Proxy, parse_foreign
+from msilo_core.nexthop import NextHop, Proxy, parse_proxy
+from msilo_core.notifications import Notifier
+from msilo_core.outbound import Outbound, parse_foreign
+from msilo_core.pseudovars import parse_template
 from msilo_core.registrar import IntervalTooBrief, PathNotSupported, register_of, response_headers
-from msilo_core.relay import Relay, is_delivery
+from msilo_core.relay import Relay
 from msilo_core.route import Call, Route, ServerRoute
-from msilo_core.rows import AlreadyExpired, row_of
 from msilo_core.silo import Silo
 from msilo_core.transactions import ServerTransaction
 from msilo_core.uri import Aor, SipUri, parse_aor
@@ -58,18 +61,6 @@ class Overloaded(PeerError):
 
     def __init__(self) -> None:
         super().__init__("too many requests under way")
-
-
-class StoredElsewhere(PeerError):
-    """It comes out of a silo, perhaps this one, which keeps it until it is told that a phone has it.
-
-    Not 482: on a repeat that means that the phone has it.
-    """
-
-    status_hint = 480
-
-    def __init__(self) -> None:
-        super().__init__("stored elsewhere")
 
 
 class Merged(PeerError):
@@ -110,14 +101,21 @@ class Engine(Element):
         """
         super().__init__(config, limits, entropy, now)
         self._route: Route = route if route is not None else ServerRoute()
+        self._zone = config.silo.zone
         self._guard = Guard(config, self._limits, self._entropy, now)
         self._desk = Desk(self._limits)
-        self._cleaner: Deadlines[None] = Deadlines()
         self._relay = Relay(self._clients, self._entropy, self._guard.is_trusted)
+        self._intake = Intake(config.silo)
+        self._next_hops: list[NextHop] = []
+        self._foreign: int | Outbound
         foreign = parse_foreign(config.foreign)
-        self._foreign: int | Outbound = (
-            Outbound(foreign, self._relay, self._pass_back, self._fail_call) if isinstance(foreign, Proxy) else foreign
-        )
+        if isinstance(foreign, int):
+            self._foreign = foreign
+        else:
+            self._foreign = Outbound(self._next_hop(foreign), self._relay, self._pass_back, self._fail_call)
+        proxy = config.silo.outbound_proxy
+        next_hop = self._next_hop(parse_proxy("outbound_proxy", proxy)) if proxy else None
+        self._notifier = Notifier(config.silo, self._limits, self._clients, self._entropy, next_hop, self.statistics)
         self._silo = Silo(
             config,
             self._limits,
@@ -125,6 +123,7 @@ class Engine(Element):
             self._clients,
             self._entropy,
             self._relay,
+            next_hop,
             self.statistics,
             is_open=self._streams.__contains__,
             is_trusted=self._guard.is_trusted,
@@ -132,8 +131,10 @@ class Engine(Element):
             fail_call=self._fail_call,
             refuse=self.call_reply,
         )
+        self._housekeeping = Housekeeping(config.silo, self._limits, self._desk, self.statistics, self._remind, now)
+        lines = config.silo.extra_hdrs.removesuffix("\r\n")
+        self._extra_hdrs = parse_template(f"{lines}\r\n" if lines else "")
         self._closing = False
-        self._arm_cleaner(now)
 
     # -- Inputs --------------------------------------------------------------------------------------------------------
 
@@ -156,16 +157,14 @@ class Engine(Element):
         Raises:
             ParseError: `aor` is not an address of record.
         """
-        now = self._told(now)
         owner = parse_aor(aor) if isinstance(aor, str) else aor
-        handler = partial(self._dump_located, owner, contact, self._silo.expect(owner))
-        return [LookUp(self._desk.issue(handler, _ignore, now), owner, now.unix_s)]
+        return self._dump(owner, contact, None, self._told(now))
 
     def close(self, now: Moment) -> list[Action]:
         """Begin a graceful end: new requests get 503, no delivery begins, leases not in use are given up."""
         now = self._told(now)
         self._closing = True
-        self._cleaner.disarm(None)
+        self._housekeeping.close()
         return self._silo.close(now)
 
     def abandon(self, now: Moment) -> list[Action]:
@@ -181,7 +180,7 @@ class Engine(Element):
         now = self._told(now)
         actions += self._desk.handle_timeout(now)
         actions += self._silo.handle_timeout(now)
-        actions += [self._expire(now) for _ in self._cleaner.pop_due(now.mono_ms)]
+        actions += self._housekeeping.handle_timeout(now)
         return actions
 
     # -- Questions -----------------------------------------------------------------------------------------------------
@@ -192,7 +191,7 @@ class Engine(Element):
             super().next_timeout(),
             self._desk.next_timeout(),
             self._silo.next_timeout(),
-            self._cleaner.next_ms(),
+            self._housekeeping.next_timeout(),
         )
 
     @property
@@ -203,6 +202,8 @@ class Engine(Element):
     # -- Messages ------------------------------------------------------------------------------------------------------
 
     def _receive_new(self, request: Request, key: str, flow: Flow, now: Moment) -> list[Action]:
+        for next_hop in self._next_hops:
+            next_hop.note(flow)
         is_trusted = self._guard.is_trusted(flow)
         if not is_trusted and not self._guard.knows_users:
             return self._answer(request, flow, 403, "Not a Trusted Peer")
@@ -286,7 +287,7 @@ class Engine(Element):
         if request.method == "REGISTER" and not _is_literal(request_uri.host):
             # Section 10.3 step 1: is it for this registrar at all? By an address it has come to the right place.
             is_local &= self._serves(normalise_host(request_uri.host))
-        call = Call(self, transaction, request, flow, str(request_uri), route, owner, is_local, user, now)
+        call = Call(self, transaction, request, flow, str(request_uri), route, owner, is_local, user, self._zone, now)
         if owner is None or not is_local or request.method != "MESSAGE" or not self._route.uses_location:
             return self._run(call, now)
         registrations = self._silo.expect(owner)
@@ -357,8 +358,12 @@ class Engine(Element):
 
     def call_reply(self, call: Call, status: int, reason: str, now: Moment) -> list[Action]:
         """Answer with a response of our own."""
-        refusal = refuse_extensions(call.request, "require", "proxy-require") if status == 420 else None
-        headers = () if refusal is None else refusal.headers
+        headers: Sequence[tuple[str, str]] = ()
+        if status == 420:
+            refusal = refuse_extensions(call.request, "require", "proxy-require")
+            headers = () if refusal is None else refusal.headers
+        elif status == 415 and self._intake.accept:
+            headers = [("Accept", self._intake.accept)]
         return self._respond(call.transaction, call.request, call.flow, status, now, reason, headers)
 
     def call_pass_on(self, call: Call, response: Response, now: Moment) -> list[Action]:
@@ -426,22 +431,18 @@ class Engine(Element):
             raise LocalError("m_store is for a MESSAGE")
         if self._desk.is_full:
             raise Overloaded
-        request = call.request
-        if is_delivery(request):
-            raise StoredElsewhere
-        if refuse_extensions(request, "require") is not None:
-            # Whoever answers a request itself must understand all that it requires; a phone might have.
-            raise Unsupported(request.get("require") or "", 420)
-        # One that a phone may have seen live: its 482 will mean that it has it.
-        attempts = 1 if call.fork is not None and call.fork.may_be_known else 0
-        hidden = hidden_headers(request, call.is_trusted, is_trusted_target=True)
-        message = row_of(request, owner, src_addr, dst_addr, attempts, hidden, self._config.silo, call.arrived)
-        if message.exp_time_s <= now.unix_s:
-            raise AlreadyExpired("it expired on the way")
+        message = self._intake.row_of(call, owner, src_addr, dst_addr)
+        if message is None:
+            return self.call_reply(call, 200, "", now)
         self._require_first(call, owner)
         self._silo.storing(owner)
         handler = partial(self._stored, call, owner)
-        return [Store(self._desk.issue(handler, partial(self._stored_late, call, owner), now), message)]
+        token = self._desk.issue(handler, partial(self._stored_late, call, owner), now)
+        return [Store(token, message, self._config.silo.max_messages)]
+
+    def call_dump(self, call: Call, owner: Aor, now: Moment) -> list[Action]:
+        """Begin to deliver what waits for an owner."""
+        return self._dump(owner, None, self._extra_hdrs.render_lines(call), now)
 
     def _require_first(self, call: Call, owner: Aor) -> None:
         """Refuse a request that is answered here and came before, by another way (RFC 3261 section 8.2.2.2).
@@ -459,6 +460,11 @@ class Engine(Element):
     # -- Completions ---------------------------------------------------------------------------------------------------
 
     def _stored(self, call: Call, owner: Aor, completion: Completion, now: Moment) -> list[Action]:
+        if isinstance(completion, Refused):
+            actions = self._respond(
+                call.transaction, call.request, call.flow, completion.status, now, completion.reason
+            )
+            return actions + self._silo.stored(call, owner, 0, now)
         if not isinstance(completion, Stored):
             if call.fork is not None and call.fork.taken:
                 # A phone took it while it was being stored.
@@ -471,6 +477,8 @@ class Engine(Element):
         else:
             self.statistics.stored_messages += 1
         actions = self._respond(call.transaction, call.request, call.flow, 202, now)
+        if not completion.repeated:
+            actions += self._notifier.notify(call, owner, now)
         return actions + self._silo.stored(call, owner, completion.message_id, now)
 
     def _stored_late(self, call: Call, owner: Aor, completion: Completion, now: Moment) -> list[Action]:
@@ -490,17 +498,31 @@ class Engine(Element):
                 self.statistics.registrations += 1
                 headers = response_headers(bindings, path, now)
                 actions = self._respond(call.transaction, call.request, call.flow, 200, now, headers=headers)
-                return actions + self._silo.bound(call.owner, bindings, waiting, now)
+                extra_hdrs = self._extra_hdrs.render_lines(call) if waiting else None
+                return actions + self._silo.bound(call.owner, bindings, waiting, extra_hdrs, now)
             case Refused(status=status, reason=reason):
                 return self._respond(call.transaction, call.request, call.flow, status, now, reason)
             case _:
                 return self._storage_failed(call.request, call.transaction, call.flow, completion, now)
 
+    def _dump(self, owner: Aor, contact: str | None, extra_hdrs: str | None, now: Moment) -> list[Action]:
+        handler = partial(self._dump_located, owner, contact, extra_hdrs, self._silo.expect(owner))
+        return [LookUp(self._desk.issue(handler, _ignore, now), owner, now.unix_s)]
+
+    def _remind(self, owner: Aor, now: Moment) -> list[Action]:
+        return self._dump(owner, None, None, now)
+
     def _dump_located(
-        self, owner: Aor, contact: str | None, registrations: int, completion: Completion, now: Moment
+        self,
+        owner: Aor,
+        contact: str | None,
+        extra_hdrs: str | None,
+        registrations: int,
+        completion: Completion,
+        now: Moment,
     ) -> list[Action]:
         looked_up = completion if isinstance(completion, LookedUp) else None
-        return self._silo.dump(owner, contact, registrations, looked_up, now)
+        return self._silo.dump(owner, contact, registrations, looked_up, extra_hdrs, now)
 
     def _storage_failed(
         self, request: Request, transaction: ServerTransaction, flow: Flow, completion: Completion, now: Moment
@@ -520,27 +542,10 @@ class Engine(Element):
         host = normalise_host(uri.host)
         return self._serves(host) or (host.strip("[]"), uri.port or 5060) == flow.local
 
-    # -- The cleaner ---------------------------------------------------------------------------------------------------
-
-    def _arm_cleaner(self, now: Moment) -> None:
-        silo = self._config.silo
-        self._cleaner.arm(None, now.mono_ms + silo.check_time * silo.clean_period * 1000)
-
-    def _expire(self, now: Moment) -> Expire:
-        return Expire(self._desk.issue_patiently(self._expired), now.unix_ms)
-
-    def _expired(self, completion: Completion, now: Moment) -> list[Action]:
-        if not isinstance(completion, Expired):
-            self.statistics.storage_failures += 1
-        else:
-            self.statistics.expired_messages += completion.messages
-            if completion.messages and not self._closing:
-                # A store deletes so many at a time that nobody waits for it long; there may be more.
-                return [self._expire(now)]
-        if not self._closing:
-            # Not before: a store that hangs is not asked again and again.
-            self._arm_cleaner(now)
-        return []
+    def _next_hop(self, proxy: Proxy) -> NextHop:
+        next_hop = NextHop(proxy)
+        self._next_hops.append(next_hop)
+        return next_hop
 
 
 def _is_literal(host: str) -> bool:

@@ -23,6 +23,7 @@ class Inbox:
         registrations: REGISTERs carried out since the inbox was made: a look-up that was asked at a lower count does
             not know of the last.
         registrations_seen: as many of them were when `fork` began, if `sending`.
+        extra_hdrs: header lines that are added to what is delivered, made of the REGISTER that brought it on.
         dump_wanted: stored messages are to be delivered.
         has_turn: it is one of the `deliveries_max` owners that are delivered to at the same time.
         leasing: a Dump is under way.
@@ -38,8 +39,9 @@ class Inbox:
     """
 
     __slots__ = (
-        "arriving", "bindings", "busy", "dump_wanted", "fork", "has_stored", "has_turn", "lease_until_ms", "leasing",
-        "line", "owner", "page", "registrations", "registrations_seen", "sending", "settling", "storing", "withdrawn",
+        "arriving", "bindings", "busy", "dump_wanted", "extra_hdrs", "fork", "has_stored", "has_turn", "lease_until_ms",
+        "leasing", "line", "owner", "page", "registrations", "registrations_seen", "sending", "settling", "storing",
+        "withdrawn",
     )  # fmt: skip
 
     def __init__(self, owner: Aor) -> None:
@@ -51,6 +53,7 @@ class Inbox:
         self.has_stored = False
         self.registrations = 0
         self.registrations_seen = 0
+        self.extra_hdrs = ""
         self.dump_wanted = False
         self.has_turn = False
         self.leasing = False

@@ -101,6 +101,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     waiting_per_owner_max: int = 64
     """Live messages that wait in memory behind one that is being relayed to the same owner; past it: 503."""
 
+    notified_max: int = 10_000
+    """Pairs of sender and owner remembered so that none is notified twice in a minute; past it the oldest may be."""
+
+    reminders_max: int = 1_000
+    """Owners whose deferred messages are begun to be delivered at one look for those that are due."""
+
     deliveries_max: int = 1_000
     """Owners whose inbox is delivered at the same time; others wait their turn."""
 

@@ -8,6 +8,7 @@ a proxy sends it and dumps on REGISTER.
 """
 
 from collections.abc import Callable
+from datetime import tzinfo
 from typing import Any, ClassVar, Protocol
 
 from msilo_core.actions import Action, Binding, Outcome
@@ -19,6 +20,7 @@ from msilo_core.fork import Fork
 from msilo_core.identity import asserted_identity
 from msilo_core.message import Request, Response
 from msilo_core.outcome import outcome_of
+from msilo_core.pseudovars import AvpValue, parse_template
 from msilo_core.transactions import ServerTransaction
 from msilo_core.uri import Aor, parse_aor
 
@@ -109,6 +111,8 @@ class CallHandler(Protocol):
 
     def call_save(self, call: "Call", now: Moment) -> list[Action]: ...
 
+    def call_dump(self, call: "Call", owner: Aor, now: Moment) -> list[Action]: ...
+
     def call_store(self, call: "Call", owner: Aor, src_addr: str, dst_addr: str, now: Moment) -> list[Action]:
         """Raises PeerError if the message cannot be stored."""
         ...
@@ -133,15 +137,20 @@ class Call:
             says why.
         reason: reason phrase for `status`; empty for the usual one.
         arrived: when the request came.
+        avps: attribute-value pairs, which `snd_time_avp`, `extra_hdrs_avp` and ``$avp(name)`` read: text or number by
+            name.
+        variables: what ``$var(name)`` reads.
+        flags: numbers, 0 to 31, of the flags that are set; see `skip_notification_flag` and ``$mf``.
+        zone: of the dates that pseudo-variables print.
         is_decided: whether a route function has asked for something that answers the request.
 
     The remaining attributes are the engine's.
     """
 
     __slots__ = (
-        "_actions", "_handler", "_now", "arrived", "bindings", "flow", "fork", "is_behind", "is_decided", "is_local",
-        "owner", "reason", "registrations", "request", "request_uri", "response", "route", "status", "statuses",
-        "transaction", "user",
+        "_actions", "_handler", "_now", "arrived", "avps", "bindings", "flags", "flow", "fork", "is_behind",
+        "is_decided", "is_local", "owner", "reason", "registrations", "request", "request_uri", "response", "route",
+        "status", "statuses", "transaction", "user", "variables", "zone",
     )  # fmt: skip
 
     def __init__(
@@ -155,6 +164,7 @@ class Call:
         owner: Aor | None,
         is_local: bool,
         user: Aor | None,
+        zone: tzinfo,
         now: Moment,
     ) -> None:
         self._handler = handler
@@ -170,6 +180,10 @@ class Call:
         self.user = user
         self.bindings: tuple[Binding, ...] = ()
         self.arrived = now
+        self.avps: dict[str, AvpValue] = {}
+        self.variables: dict[str, AvpValue] = {}
+        self.flags: set[int] = set()
+        self.zone = zone
         self.is_decided = False
         # Others of the same owner wait to be relayed.
         self.is_behind = False
@@ -180,6 +194,11 @@ class Call:
         self.reason = ""
         self.response: Response | None = None
         self.fork: Fork[Any] | None = None
+
+    @property
+    def now(self) -> Moment:
+        """When the route function was called."""
+        return self._now
 
     @property
     def method(self) -> str:
@@ -248,6 +267,51 @@ class Call:
             self.status, self.reason = error.status_hint, "" if is_about_octets else str(error)
             return False
         return True
+
+    def m_dump(self, owner: str | None = None) -> bool:
+        """Begin to deliver what waits; the request is not answered by that. :meth:`save` does so by itself.
+
+        Args:
+            owner: URI of the address of record whose inbox it is; that of To if None.
+
+        Returns:
+            False if there is no such address of record; `status` and `reason` then say why.
+        """
+        try:
+            aor = parse_aor(owner) if owner is not None else self.request.to.uri.aor()
+        except PeerError as error:
+            self.status, self.reason = error.status_hint, ""
+            return False
+        self._actions += self._handler.call_dump(self, aor, self._now)
+        return True
+
+    def mstore(self) -> bool:
+        """As :meth:`m_store`."""
+        return self.m_store()
+
+    def mstore_uri(self, owner: str) -> bool:
+        """As :meth:`m_store` with an owner."""
+        return self.m_store(owner)
+
+    def mstore_addrs(self, owner: str, src_addr: str, dst_addr: str) -> bool:
+        """As :meth:`m_store_addrs`."""
+        return self.m_store_addrs(owner, src_addr, dst_addr)
+
+    def mdump(self) -> bool:
+        """As :meth:`m_dump`."""
+        return self.m_dump()
+
+    def mdump_uri(self, owner: str) -> bool:
+        """As :meth:`m_dump` with an owner."""
+        return self.m_dump(owner)
+
+    def evaluate(self, text: str) -> str:
+        """Return a text with the values of its pseudo-variables, such as ``$fU`` (:mod:`msilo_core.pseudovars`).
+
+        Raises:
+            LocalError: a name is not known.
+        """
+        return parse_template(text).render(self)
 
     def run(self, function: Callable[["Call"], None], now: Moment) -> list[Action]:
         """Let a route function decide, and return what it asked for; may be nested, as when `relay` fails at once."""

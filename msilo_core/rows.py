@@ -8,17 +8,17 @@ section 8.2.2.2), also when it got it live and only its answer was lost.
 
 import hashlib
 from collections.abc import Callable, Collection
-from datetime import UTC, datetime
 from typing import Final
 
 from msilo_core.actions import Message
 from msilo_core.clock import Moment
-from msilo_core.config import SiloConfig
 from msilo_core.errors import ParseError, PeerError
 from msilo_core.fields import format_date
 from msilo_core.flow import Flow
 from msilo_core.identity import without_hidden
 from msilo_core.message import Request
+from msilo_core.parameters import SiloConfig
+from msilo_core.pseudovars import ctime
 from msilo_core.relay import MAX_FORWARDS
 from msilo_core.targets import Target
 from msilo_core.uri import Aor
@@ -50,6 +50,9 @@ def row_of(
     hidden: Collection[str],
     config: SiloConfig,
     now: Moment,
+    *,
+    snd_time_s: int = 0,
+    extra_hdrs: str | None = None,
 ) -> Message:
     """Return the row that keeps a MESSAGE.
 
@@ -62,17 +65,16 @@ def row_of(
         hidden: keys of headers that are not kept.
         config: for the lifetime.
         now: arrival.
+        snd_time_s: when it is due, after `now`; 0 for as soon as its owner is there.
+        extra_hdrs: header lines to keep instead of the request's own, each ending in CRLF.
 
     Raises:
         AlreadyExpired: the request's Expires is 0.
         ParseError: a value that is kept as text is not UTF-8.
     """
-    lifetime_s = config.expire_time
-    if request.expires_s is not None:
-        lifetime_s = min(lifetime_s, request.expires_s)
-    if lifetime_s == 0:
-        raise AlreadyExpired("Expires is 0")
-    kept = [line for key, line in request.raw_lines if key not in _NOT_EXTRA and key not in hidden]
+    if extra_hdrs is None:
+        kept = [line for key, line in request.raw_lines if key not in _NOT_EXTRA and key not in hidden]
+        extra_hdrs = "".join([f"{line}\r\n" for line in kept])
     ctype, date = request.content_type, request.get("date") or ""
     for text in (ctype, date, src_addr, dst_addr, request.call_id, request.from_.tag):
         # A lone surrogate stands for an octet that was not UTF-8. Text columns can hold neither that nor a NUL, which
@@ -84,10 +86,11 @@ def row_of(
         src_addr=src_addr,
         dst_addr=dst_addr,
         inc_time_s=now.unix_s,
-        exp_time_s=now.unix_s + lifetime_s,
+        exp_time_s=_exp_time_s(request, config, now, snd_time_s),
+        snd_time_s=snd_time_s,
         ctype=ctype,
         body=request.body,
-        extra_hdrs="".join([f"{line}\r\n" for line in kept]),
+        extra_hdrs=extra_hdrs,
         callid=request.call_id,
         cseq=request.cseq.number,
         from_tag=request.from_.tag,
@@ -98,26 +101,57 @@ def row_of(
     )
 
 
+def _exp_time_s(request: Request, config: SiloConfig, now: Moment, snd_time_s: int) -> int:
+    """Return when a message expires: RFC 3428 section 7 counts from Date, where that is credible.
+
+    It is where it is past, and the message not expired by it: a clock that is wrong must not lose what it dates. A
+    deferred message has its whole lifetime from when it is due.
+    """
+    asked_s = request.expires_s
+    if asked_s == 0:
+        raise AlreadyExpired("Expires is 0")
+    if snd_time_s:
+        return snd_time_s + (config.expire_time if asked_s is None else min(config.expire_time, asked_s))
+    end_s = now.unix_s + config.expire_time
+    if asked_s is None:
+        return end_s
+    since_s = now.unix_s
+    try:
+        dated_s = request.date_s
+    except PeerError:
+        dated_s = None
+    if dated_s is not None and dated_s <= now.unix_s < dated_s + asked_s:
+        since_s = dated_s
+    return min(end_s, since_s + asked_s)
+
+
 def serialise_row(
-    message: Message, config: SiloConfig, is_trusted: Callable[[Flow], bool], target: Target, via: str
+    message: Message,
+    config: SiloConfig,
+    is_trusted: Callable[[Flow], bool],
+    target: Target,
+    via: str,
+    added_hdrs: str = "",
 ) -> bytes:
     """Return the MESSAGE that delivers a row to one contact.
 
     Args:
-        message: the row.
-        config: for `add_date`.
+        message: the row; one with a `snd_time_s` is a reminder.
+        config: how.
         is_trusted: whether what somebody asserted in confidence may go to a flow (RFC 3325 section 7).
         target: the contact.
         via: value of our Via.
+        added_hdrs: header lines that are added, each ending in CRLF.
     """
     extra_hdrs = message.extra_hdrs if is_trusted(target.flow) else without_hidden(message.extra_hdrs)
-    body = _dated_body(message) if config.add_date else message.body
+    body = _dated_body(message, config) if config.add_date else message.body
+    is_from_reminder = message.snd_time_s and config.reminder and config.reminder_sender == "reminder"
     lines = [
         f"MESSAGE {target.request_uri} SIP/2.0",
         f"Via: {via}",
         f"Max-Forwards: {MAX_FORWARDS}",
-        f"From: {_from_value(message)}",
-        f"To: {message.to_hdr or f'<{message.dst_addr}>'}",
+        f"From: {_reminder_value(message, config) if is_from_reminder else _from_value(message)}",
+        f"To: {f'<{message.owner}>' if is_from_reminder else message.to_hdr or f'<{message.dst_addr}>'}",
         f"Call-ID: {message.callid or _derived(message, 'call-id')}",
         f"CSeq: {message.cseq if message.cseq >= 0 else 1} MESSAGE",
         f"Date: {message.date_hdr or format_date(message.inc_time_s)}",
@@ -126,8 +160,10 @@ def serialise_row(
         lines.append(f"Route: {target.route}")
     if message.ctype:
         lines.append(f"Content-Type: {message.ctype}")
+    if config.add_contact:
+        lines.append(f"Contact: <{message.src_addr}>;msilo=yes")
     head = "\r\n".join(lines)
-    head = f"{head}\r\n{extra_hdrs}Content-Length: {len(body)}\r\n\r\n"
+    head = f"{head}\r\n{added_hdrs}{extra_hdrs}Content-Length: {len(body)}\r\n\r\n"
     return head.encode("utf-8", "surrogateescape") + body
 
 
@@ -146,14 +182,21 @@ def _from_value(message: Message) -> str:
     return f"{message.from_hdr or f'<{message.src_addr}>'};tag={_derived(message, 'tag')}"
 
 
+def _reminder_value(message: Message, config: SiloConfig) -> str:
+    return f"<{config.reminder}>;tag={message.from_tag or _derived(message, 'tag')}"
+
+
 def _derived(message: Message, what: str) -> str:
     # The same at each attempt and on each server: made of what identifies the row and never changes.
     identity = f"{what}|{message.message_id}|{message.owner}|{message.inc_time_s}|{message.callid}"
     return hashlib.blake2s(identity.encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
 
 
-def _dated_body(message: Message) -> bytes:
+def _dated_body(message: Message, config: SiloConfig) -> bytes:
     if message.ctype.lower() != "text/plain":
         return message.body
-    arrived = datetime.fromtimestamp(message.inc_time_s, UTC).strftime("%a %b %e %H:%M:%S %Y")
-    return f"[Offline message - {arrived}] ".encode() + message.body
+    if message.snd_time_s:
+        prefix = f"[Reminder message - {ctime(message.snd_time_s, config.zone)}] "
+    else:
+        prefix = f"[Offline message - {ctime(message.inc_time_s, config.zone)}] "
+    return prefix.encode() + message.body

@@ -47,6 +47,7 @@ from msilo_core.fork import Fork
 from msilo_core.inbox import Inbox
 from msilo_core.limits import Limits
 from msilo_core.message import Response
+from msilo_core.nexthop import NextHop
 from msilo_core.outcome import hopeful_first, outcome_of
 from msilo_core.relay import DELIVERY_MARK, Relay
 from msilo_core.route import Call
@@ -78,6 +79,7 @@ class Silo:
         clients: ClientTransactions,
         entropy: Entropy,
         relay: Relay,
+        next_hop: NextHop | None,
         statistics: Statistics,
         *,
         is_open: Callable[[Flow], bool],
@@ -95,6 +97,7 @@ class Silo:
             clients: where MESSAGEs of ours are sent.
             entropy: for branches.
             relay: sends live ones on.
+            next_hop: the outbound proxy that stored ones go to, or None.
             statistics: counted in.
             is_open: whether a stream is open.
             is_trusted: whether a flow leads to a trusted peer.
@@ -108,6 +111,7 @@ class Silo:
         self._clients = clients
         self._entropy = entropy
         self._relay = relay
+        self._next_hop = next_hop
         self._statistics = statistics
         self._is_open = is_open
         self._is_trusted = is_trusted
@@ -189,13 +193,16 @@ class Silo:
         inbox.page = deque([*head, *(message for message in inbox.page if message.message_id != message_id)])
         return self._settle(owner, message_id, Outcome.WITHDRAWN)
 
-    def bound(self, owner: Aor, bindings: tuple[Binding, ...], waiting: bool, now: Moment) -> list[Action]:
-        """A REGISTER was carried out: `bindings` are all there are; deliver what is `waiting`."""
+    def bound(
+        self, owner: Aor, bindings: tuple[Binding, ...], waiting: bool, extra_hdrs: str | None, now: Moment
+    ) -> list[Action]:
+        """A REGISTER was carried out: `bindings` are all there are; deliver what is `waiting`, with `extra_hdrs`."""
         if owner not in self._inboxes and not (waiting and bindings):
             return []
         inbox = self._inbox(owner)
         inbox.bindings = bindings
         inbox.registrations += 1
+        inbox.extra_hdrs = extra_hdrs or ""
         inbox.has_stored |= waiting
         inbox.dump_wanted |= waiting and bool(bindings)
         return self._advance(inbox, now)
@@ -233,7 +240,13 @@ class Silo:
         return not self._unsettled and not any(inbox.fork or inbox.line for inbox in self._inboxes.values())
 
     def dump(
-        self, owner: Aor, contact: str | None, registrations: int, looked_up: LookedUp | None, now: Moment
+        self,
+        owner: Aor,
+        contact: str | None,
+        registrations: int,
+        looked_up: LookedUp | None,
+        extra_hdrs: str | None,
+        now: Moment,
     ) -> list[Action]:
         """The application asked for a delivery; its look-up is done, or failed (None)."""
         inbox = self._inbox(owner)
@@ -242,6 +255,11 @@ class Silo:
             if inbox.registrations == registrations:
                 inbox.bindings = looked_up.bindings
             inbox.has_stored |= looked_up.waiting
+            if extra_hdrs is not None:
+                inbox.extra_hdrs = extra_hdrs
+            if self._next_hop is not None and not inbox.bindings:
+                # The proxy may know where the owner is. The store says of whom it knows alone that anything waits.
+                inbox.dump_wanted = True
             is_there = any(contact is None or binding.contact == contact for binding in inbox.bindings)
             inbox.dump_wanted |= looked_up.waiting and is_there
         return self._advance(inbox, now)
@@ -335,6 +353,18 @@ class Silo:
         """Return how long at most a fork takes: the last contacts are tried when all before had their head start."""
         return 64 * self._config.t1_ms + self._config.fork_ms * (len({target.q for target in targets}) - 1)
 
+    def _stored_targets(self, inbox: Inbox, now: Moment) -> list[Target]:
+        """Return where a stored message goes: to the contacts, or by way of the outbound proxy."""
+        if self._next_hop is None:
+            return self._idle_targets(inbox, now)
+        owner = str(inbox.owner)
+        # Of somebody whom only the proxy knows there are no bindings here.
+        flow = inbox.bindings[0].flow if inbox.bindings else self._next_hop.flow
+        if owner in inbox.busy or flow is None or (inbox.bindings and not capable(inbox.bindings, now)):
+            return []
+        way, request_uri, route = self._next_hop.towards(owner, flow)
+        return [Target(owner, request_uri, way, route)]
+
     def _is_ours(self, binding: Binding) -> bool:
         # Connections are numbered anew by each server.
         return binding.node == self._config.node and self._is_open(binding.flow)
@@ -422,7 +452,7 @@ class Silo:
     # -- Stored messages -----------------------------------------------------------------------------------------------
 
     def _dump(self, inbox: Inbox, now: Moment) -> list[Action]:
-        targets = self._idle_targets(inbox, now)
+        targets = self._stored_targets(inbox, now)
         if not targets:
             if inbox.busy:
                 return []
@@ -448,15 +478,15 @@ class Silo:
 
     def _sending_fork(self, inbox: Inbox, targets: list[Target]) -> Fork[Aor]:
         message = inbox.page[0]
-        serialise = partial(self._serialise, message)
+        serialise = partial(self._serialise, message, inbox.extra_hdrs)
         renew = partial(self._renew, inbox, message.exp_time_s)
         return Fork(
             self, inbox.owner, targets, serialise, renew, self._clients, self._entropy,
             rank=hopeful_first, mark=DELIVERY_MARK,
         )  # fmt: skip
 
-    def _serialise(self, message: Message, target: Target, via: str, _max_breadth: int) -> bytes:
-        return serialise_row(message, self._config.silo, self._is_trusted, target, via)
+    def _serialise(self, message: Message, extra_hdrs: str, target: Target, via: str, _max_breadth: int) -> bytes:
+        return serialise_row(message, self._config.silo, self._is_trusted, target, via, extra_hdrs)
 
     def _take_turn(self, inbox: Inbox) -> bool:
         if inbox.has_turn:
@@ -518,10 +548,13 @@ class Silo:
             outcome = Outcome.RELEASED
         reason = response.reason if response is not None else ""
         actions = self._settle(inbox.owner, message.message_id, outcome, status, reason)
+        is_reminder = message.snd_time_s > 0
         if outcome is Outcome.DELIVERED:
-            self._statistics.dumped_messages += 1
+            self._statistics.dumped_messages += not is_reminder
+            self._statistics.dumped_reminders += is_reminder
             return actions
-        self._statistics.failed_messages += 1
+        self._statistics.failed_messages += not is_reminder
+        self._statistics.failed_reminders += is_reminder
         if outcome is Outcome.REFUSED:
             self._statistics.refused_messages += 1
             return actions
@@ -533,7 +566,8 @@ class Silo:
     def _is_open_question(self, inbox: Inbox, fork: Fork[Aor], now: Moment) -> bool:
         """Say whether a contact may think otherwise than those that answered: it has not, or was not asked."""
         alive = {binding.contact for binding in capable(inbox.bindings, now)}
-        return fork.is_unanswered or not alive <= fork.contacts
+        asked_all = alive <= fork.contacts or str(inbox.owner) in fork.contacts
+        return fork.is_unanswered or not asked_all
 
     def _pass_over_expired(self, inbox: Inbox, now: Moment) -> list[Action]:
         actions: list[Action] = []

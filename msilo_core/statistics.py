@@ -10,12 +10,15 @@ def _no_drops() -> dict[str, int]:
 
 
 class Statistics(msgspec.Struct, kw_only=True):
-    """What happened since the engine was made; the first three under the names of Kamailio's msilo.
+    """What happened since the engine was made; the first five under the names of Kamailio's msilo.
 
     Attributes:
         stored_messages: MESSAGEs answered 202 after they were stored.
         dumped_messages: stored messages that a phone took.
         failed_messages: attempts to deliver a stored message that failed, those refused for good included.
+        dumped_reminders: deferred messages that a phone took.
+        failed_reminders: deferred messages that could not be delivered when they were due, and became ordinary ones.
+        notifications: senders that were told that their message was stored.
         refused_messages: stored messages that were set aside because they can never be delivered.
         expired_messages: stored messages deleted because their time was up.
         repeated_messages: MESSAGEs answered 202 that were in the store already.
@@ -30,6 +33,9 @@ class Statistics(msgspec.Struct, kw_only=True):
     stored_messages: int = 0
     dumped_messages: int = 0
     failed_messages: int = 0
+    dumped_reminders: int = 0
+    failed_reminders: int = 0
+    notifications: int = 0
     refused_messages: int = 0
     expired_messages: int = 0
     repeated_messages: int = 0

@@ -24,6 +24,7 @@ from msilo_core import (
     Expire,
     FindUser,
     LookUp,
+    Remind,
     Settle,
     StorageAction,
     StorageError,
@@ -80,6 +81,7 @@ class Batches:
         dump = _Flusher[Dump]("dump", store.dump, complete, health, rows_max, distinct=_owner)
         settle = _Flusher[Settle]("settle", store.settle, complete, health, rows_max)
         expire = _Flusher[Expire]("expire", store.expire, complete, health, rows_max)
+        remind = _Flusher[Remind]("remind", store.remind, complete, health, rows_max)
         self._put: Final[dict[type[object], Callable[..., None]]] = {
             LookUp: look_up.put,
             FindUser: find_user.put,
@@ -88,8 +90,10 @@ class Batches:
             Dump: dump.put,
             Settle: settle.put,
             Expire: expire.put,
+            Remind: remind.put,
         }
-        self._run: Final = [look_up.run, find_user.run, bind.run, append.run, dump.run, settle.run, expire.run]
+        flushers = (look_up, find_user, bind, append, dump, settle, expire, remind)
+        self._run: Final = [flusher.run for flusher in flushers]
         self.counts: Final[dict[str, BatchCounts]] = {
             "LookUp": look_up.counts,
             "FindUser": find_user.counts,
@@ -98,6 +102,7 @@ class Batches:
             "Dump": dump.counts,
             "Settle": settle.counts,
             "Expire": expire.counts,
+            "Remind": remind.counts,
         }
 
     def put(self, action: object) -> None:

@@ -10,6 +10,7 @@ import msgspec
 from msilo_core.actions import (
     Bind,
     Bound,
+    Due,
     Dump,
     Dumped,
     Expire,
@@ -20,6 +21,7 @@ from msilo_core.actions import (
     Message,
     Outcome,
     Refused,
+    Remind,
     Settle,
     Settled,
     StorageFailed,
@@ -33,10 +35,12 @@ from msilo_core.users import User
 from msilo_storage.protocol import StorageReport
 from msilo_storage.rows import repeat_key
 from msilo_storage.rules import (
+    DUE_ROWS_MAX,
     EXPIRE_ROWS_MAX,
     Inventory,
     RowError,
     fold,
+    inbox_full,
     leasable,
     legible,
     page_of_users,
@@ -72,7 +76,7 @@ class MemoryStorage:
     ) -> None:
         pass
 
-    async def append(self, stores: Sequence[Store]) -> list[Stored | StorageFailed]:
+    async def append(self, stores: Sequence[Store]) -> list[Stored | Refused | StorageFailed]:
         """See :meth:`msilo_storage.Storage.append`."""
         return [self._append(store) for store in stores]
 
@@ -95,6 +99,10 @@ class MemoryStorage:
     async def expire(self, expires: Sequence[Expire]) -> list[Expired | StorageFailed]:
         """See :meth:`msilo_storage.Storage.expire`."""
         return [self._expire(expire) for expire in expires]
+
+    async def remind(self, reminds: Sequence[Remind]) -> list[Due | StorageFailed]:
+        """See :meth:`msilo_storage.Storage.remind`."""
+        return [self._remind(remind) for remind in reminds]
 
     async def find_users(self, finds: Sequence[FindUser]) -> list[UserFound | StorageFailed]:
         """See :meth:`msilo_storage.Users.find_users`."""
@@ -129,15 +137,19 @@ class MemoryStorage:
             url="memory:",
             version=SCHEMA_VERSION,
             messages=len(self._rows) - dead,
+            deferred=sum(row.message.status == 0 and row.message.snd_time_s > 0 for row in self._rows.values()),
             dead=dead,
             bindings=sum(map(len, self._inventory.values())),
             users=len(self._users),
         )
 
-    def _append(self, store: Store) -> Stored:
+    def _append(self, store: Store) -> Stored | Refused:
         key = repeat_key(store.message)
         if key is not None and (known := self._keys.get(key)) is not None:
             return Stored(store.token, known, repeated=True)
+        inbox = self._inboxes.get(store.message.owner, {}).values()
+        if store.messages_max and sum(row.message.status == 0 for row in inbox) >= store.messages_max:
+            return inbox_full(store)
         self._last_id = message_id = self._last_id + 1
         row = _Row(msgspec.structs.replace(store.message, message_id=message_id))
         self._rows[message_id] = row
@@ -186,6 +198,7 @@ class MemoryStorage:
                 attempts=row.message.attempts + 1,
                 status=status_after(settle),
                 reason=legible(settle.reason),
+                snd_time_s=0 if settle.outcome is Outcome.FAILED else row.message.snd_time_s,
             )
         return Settled(settle.token)
 
@@ -194,9 +207,7 @@ class MemoryStorage:
         expired = [
             row
             for row in self._rows.values()
-            if row.message.exp_time_s <= now_s
-            and row.message.snd_time_s <= now_s
-            and row.lease_until_ms <= expire.now_ms
+            if row.message.exp_time_s <= now_s and row.lease_until_ms <= expire.now_ms
         ][:EXPIRE_ROWS_MAX]
         for row in expired:
             self._delete(row)
@@ -208,6 +219,25 @@ class MemoryStorage:
                 del self._inventory[owner]
         return Expired(expire.token, len(expired))
 
+    def _remind(self, remind: Remind) -> Due:
+        now_s = remind.now_s
+        due = [
+            row
+            for row in self._rows.values()
+            if 0 < row.message.snd_time_s <= now_s < row.message.exp_time_s
+            and row.message.status == 0
+            and row.lease_until_ms <= 1000 * now_s
+        ]
+        due.sort(key=lambda row: row.message.snd_time_s)
+        owners: dict[Aor, None] = {}
+        for row in due[:DUE_ROWS_MAX]:
+            owner = row.message.owner
+            if remind.unregistered or any(b.expires_s > now_s for b in self._inventory.get(owner, {}).values()):
+                owners[owner] = None
+            else:
+                row.message = msgspec.structs.replace(row.message, snd_time_s=0)
+        return Due(remind.token, tuple(islice(owners, remind.owners_max)))
+
     def _has_waiting(self, owner: Aor, now_s: int) -> bool:
         return bool(self._waiting(owner, now_s))
 
@@ -215,9 +245,7 @@ class MemoryStorage:
         """Rows that may be delivered, oldest first."""
         rows = self._inboxes.get(owner, {}).values()
         return tuple(
-            row
-            for row in rows
-            if row.message.status == 0 and row.message.snd_time_s == 0 and row.message.exp_time_s > now_s
+            row for row in rows if row.message.status == 0 and row.message.snd_time_s <= now_s < row.message.exp_time_s
         )
 
     def _delete(self, row: "_Row") -> None:

@@ -11,13 +11,14 @@ look_up   look_up,           on the way of every message, and waits for no commi
           find_users
 bind      bind               may wait for another server that changes the same user's bindings
 deliver   dump, settle       in turn: what is settled is not leased again at the same moment
-care      expire, list,      may take long; the connection is made at the first use
-          check, users
+care      expire, remind,    may take long; the connection is made at the first use
+          list, check, users
 ========  =================  =================================================================
 
-Two servers meet only in the rows of one user. Each statement that locks several rows does so in the order of owner and
-number, on every server alike, so that they wait for each other but never in a circle; should one come about after all,
-PostgreSQL breaks it and the call is made again. The statements are in :mod:`msilo_storage.postgres_work`.
+Two servers meet only in the rows of one user. Each statement that locks several rows does so in the order of owner,
+those that are not deferred first, and number, on every server alike, so that they wait for each other but never in a
+circle; should one come about after all, PostgreSQL breaks it and the call is made again. The statements are in
+:mod:`msilo_storage.postgres_work`.
 """
 
 import asyncio
@@ -27,11 +28,11 @@ from types import TracebackType
 from typing import Final, NamedTuple, Self, TypeVar
 
 import anyio
-import asyncpg
 
 from msilo_core.actions import (
     Bind,
     Bound,
+    Due,
     Dump,
     Dumped,
     Expire,
@@ -41,6 +42,7 @@ from msilo_core.actions import (
     LookUp,
     Message,
     Refused,
+    Remind,
     Settle,
     Settled,
     StorageAction,
@@ -54,16 +56,19 @@ from msilo_core.uri import Aor, parse_aor
 from msilo_core.users import User
 from msilo_storage import postgres_work as work
 from msilo_storage.bridge import AsyncioHost
+from msilo_storage.inspection import Examination, Progress, check_schema, examination_of
 from msilo_storage.lanes import Connection, Connector, Lane
+from msilo_storage.postgres_schema import Upgrade, found_in
 from msilo_storage.protocol import StorageReport
 from msilo_storage.rules import isolating_bad_rows
-from msilo_storage.tables import SCHEMA_VERSION, TABLES, check_schema, schema_script
+from msilo_storage.tables import DEFAULT_NAMES, SCHEMA_VERSION, Sql, TableNames
 from msilo_storage.urls import redact
 
 __all__ = ["PostgresStorage"]
 
 A = TypeVar("A", bound=StorageAction)
 C = TypeVar("C")
+R = TypeVar("R")
 
 # Expiry and an operator's questions may take this much longer than a call that somebody waits for.
 _CARE_PATIENCE: Final = 6
@@ -81,12 +86,22 @@ class PostgresStorage:
         connect_timeout_s: for a connection to one host.
         timeout_s: for a call. With `connect_timeout_s` it should stay within the engine's ``Limits.storage_ms``, so
             that the log gets the reason rather than a timeout.
+        names: of the table and its columns.
     """
 
-    def __init__(self, url: str, *, node: str = "", connect_timeout_s: float = 3.0, timeout_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        node: str = "",
+        connect_timeout_s: float = 3.0,
+        timeout_s: float = 5.0,
+        names: TableNames = DEFAULT_NAMES,
+    ) -> None:
         self._url = url
         self._connector = Connector(url, name=f"msilo {node}".rstrip(), timeout_s=connect_timeout_s)
         self._timeout_s = timeout_s
+        self._sql = Sql(names)
         self._host = AsyncioHost()
         self._open_lanes: _Lanes | None = None
 
@@ -115,44 +130,70 @@ class PostgresStorage:
         lanes, self._open_lanes = self._lane, None
         await self._close(*lanes)
 
-    async def create_schema(self) -> None:
+    async def create_schema(
+        self, *, progress: Progress | None = None, only_existing: bool = False, lock_timeout_s: float = 5.0
+    ) -> None:
         """Make what is missing, in one transaction; the store must not be open.
+
+        Args:
+            progress: told how far it is.
+            only_existing: there must be a table of Kamailio's already.
+            lock_timeout_s: how long to wait for other programs to let go of the table.
 
         Raises:
             SchemaError: what is there is not Kamailio's table of version 8, or may not be changed.
+            Unavailable: the database cannot be reached, or other programs hold the table.
+        """
+        upgrade = Upgrade(
+            redact(self._url), self._sql, self._connector, progress, only_existing, round(1000 * lock_timeout_s)
+        )
+        await self._alone(_CREATE_TIMEOUT_S, upgrade.run)
+        await self._alone(_CREATE_TIMEOUT_S, self._check_schema)
+
+    async def examine(self) -> Examination:
+        """Say what the database has; the store must not be open.
+
+        Raises:
+            SchemaError: there is no such database, or we may not enter it.
             Unavailable: the database cannot be reached.
         """
-        lane = Lane(self._connector, _CREATE_TIMEOUT_S)
+        return await self._alone(_CARE_PATIENCE * self._timeout_s, self._examination)
+
+    async def _alone(self, timeout_s: float, function: Callable[[Connection], Awaitable[R]]) -> R:
+        lane = Lane(self._connector, timeout_s)
         self._host.open()
         try:
-            await self._host.run(lane.run, _create_schema)
-            await self._host.run(lane.run, self._check_schema)
+            return await self._host.run(lane.run, function)
         finally:
             await self._close(lane)
 
-    async def append(self, stores: Sequence[Store]) -> list[Stored | StorageFailed]:
+    async def append(self, stores: Sequence[Store]) -> list[Stored | Refused | StorageFailed]:
         """See :meth:`msilo_storage.Storage.append`."""
-        return await self._host.run(_carry_out, self._lane.append, work.append, stores)
+        return await self._host.run(_carry_out, self._lane.append, partial(work.append, sql=self._sql), stores)
 
     async def look_up(self, lookups: Sequence[LookUp]) -> list[LookedUp | StorageFailed]:
         """See :meth:`msilo_storage.Storage.look_up`."""
-        return await self._host.run(_carry_out, self._lane.look_up, work.look_up, lookups)
+        return await self._host.run(_carry_out, self._lane.look_up, partial(work.look_up, sql=self._sql), lookups)
 
     async def bind(self, binds: Sequence[Bind]) -> list[Bound | Refused | StorageFailed]:
         """See :meth:`msilo_storage.Storage.bind`."""
-        return await self._host.run(_carry_out, self._lane.bind, work.bind, binds)
+        return await self._host.run(_carry_out, self._lane.bind, partial(work.bind, sql=self._sql), binds)
 
     async def dump(self, dumps: Sequence[Dump]) -> list[Dumped | StorageFailed]:
         """See :meth:`msilo_storage.Storage.dump`."""
-        return await self._host.run(_carry_out, self._lane.deliver, work.dump, dumps)
+        return await self._host.run(_carry_out, self._lane.deliver, partial(work.dump, sql=self._sql), dumps)
 
     async def settle(self, settles: Sequence[Settle]) -> list[Settled | StorageFailed]:
         """See :meth:`msilo_storage.Storage.settle`."""
-        return await self._host.run(_carry_out, self._lane.deliver, work.settle, settles)
+        return await self._host.run(_carry_out, self._lane.deliver, partial(work.settle, sql=self._sql), settles)
 
     async def expire(self, expires: Sequence[Expire]) -> list[Expired | StorageFailed]:
         """See :meth:`msilo_storage.Storage.expire`."""
-        return await self._host.run(_carry_out, self._lane.care, work.expire, expires)
+        return await self._host.run(_carry_out, self._lane.care, partial(work.expire, sql=self._sql), expires)
+
+    async def remind(self, reminds: Sequence[Remind]) -> list[Due | StorageFailed]:
+        """See :meth:`msilo_storage.Storage.remind`."""
+        return await self._host.run(_carry_out, self._lane.care, partial(work.remind, sql=self._sql), reminds)
 
     async def find_users(self, finds: Sequence[FindUser]) -> list[UserFound | StorageFailed]:
         """See :meth:`msilo_storage.Users.find_users`."""
@@ -175,7 +216,7 @@ class PostgresStorage:
     ) -> list[Message]:
         """See :meth:`msilo_storage.Storage.list`."""
         aor = None if owner is None else parse_aor(owner)
-        ask = partial(work.list_messages, owner=aor, after=after, limit=limit, dead=dead)
+        ask = partial(work.list_messages, sql=self._sql, owner=aor, after=after, limit=limit, dead=dead)
         return await self._host.run(self._lane.care.run, ask)
 
     async def check(self) -> StorageReport:
@@ -194,17 +235,35 @@ class PostgresStorage:
             await self._host.close()
 
     async def _check_schema(self, connection: Connection) -> None:
-        columns = {table: [row[0] for row in await connection.fetch(_COLUMNS, table)] for table in TABLES}
-        version = await connection.fetchval(_VERSION) if columns["version"] else None
-        check_schema(redact(self._url), columns, version)
+        check_schema(redact(self._url), "postgres", self._sql, await found_in(connection, self._sql.names))
 
     async def _report(self, connection: Connection) -> StorageReport:
         await self._check_schema(connection)
-        row = await connection.fetchrow(_COUNT)
+        return await self._count(connection)
+
+    async def _count(self, connection: Connection) -> StorageReport:
+        row = await connection.fetchrow(self._sql(_COUNT))
         assert row is not None
         return StorageReport(
-            url=redact(self._url), version=SCHEMA_VERSION, messages=row[0], dead=row[1], bindings=row[2], users=row[3]
+            url=redact(self._url),
+            version=SCHEMA_VERSION,
+            messages=row[0],
+            deferred=row[1],
+            dead=row[2],
+            bindings=row[3],
+            users=row[4],
         )
+
+    async def _examination(self, connection: Connection) -> Examination:
+        url = redact(self._url)
+        found = await found_in(connection, self._sql.names)
+        content, complaint = None, ""
+        try:
+            check_schema(url, "postgres", self._sql, found)
+            content = await self._count(connection)
+        except SchemaError as error:
+            complaint = str(error)
+        return examination_of(url, "postgres", self._sql, found, content, complaint)
 
 
 class _Lanes(NamedTuple):
@@ -225,24 +284,11 @@ async def _carry_out(
     return await isolating_bad_rows(lambda part: lane.run(lambda connection: function(connection, part)), batch)
 
 
-# The schema
-
-
-_COLUMNS: Final = """
-    SELECT attname FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped
-"""
-_VERSION: Final = "SELECT table_version FROM version WHERE table_name = 'silo'"
 _COUNT: Final = """
-    SELECT count(*) FILTER (WHERE status = 0), count(*) FILTER (WHERE status <> 0),
-        (SELECT count(*) FROM silo_location), (SELECT count(*) FROM subscriber)
-    FROM silo
+    SELECT
+        count(*) FILTER (WHERE silo.{status} = 0),
+        count(*) FILTER (WHERE silo.{status} = 0 AND silo.{snd_time} > 0),
+        count(*) FILTER (WHERE silo.{status} <> 0),
+        (SELECT count(*) FROM {silo_location}), (SELECT count(*) FROM subscriber)
+    FROM {silo} AS silo
 """
-
-
-async def _create_schema(connection: Connection) -> None:
-    # Statements in one string are one transaction.
-    try:
-        await connection.execute(schema_script("postgres"))
-    except asyncpg.InsufficientPrivilegeError as error:
-        reason, *_ = str(error).splitlines()
-        raise SchemaError(f"PostgreSQL: {reason}: run `msilo db init` once as a user who may do that") from error

@@ -1,8 +1,12 @@
 """What the store in PostgreSQL does on a connection: one statement for a batch, or one transaction.
 
-Each statement that locks several rows does so in the order of owner and number.
+Each statement that locks several rows does so in the order of owner, those that are not deferred first, and number; or
+it passes over what is locked. In the statements every column of the table has its table before it: its name may be any,
+also one of ours.
 """
 
+import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
@@ -12,6 +16,7 @@ from msilo_core.actions import (
     Bind,
     Binding,
     Bound,
+    Due,
     Dump,
     Dumped,
     Expire,
@@ -21,6 +26,7 @@ from msilo_core.actions import (
     LookUp,
     Message,
     Refused,
+    Remind,
     Settle,
     Settled,
     Store,
@@ -35,7 +41,9 @@ from msilo_storage.rows import (
     BINDING_COLUMNS,
     MESSAGE_COLUMNS,
     NEW_MESSAGE_COLUMNS,
+    NEW_MESSAGE_WORDS,
     NEW_USER_COLUMNS,
+    READ_MESSAGE,
     USER_COLUMNS,
     aor_values,
     binding_from,
@@ -47,7 +55,8 @@ from msilo_storage.rows import (
     user_from,
     user_values,
 )
-from msilo_storage.rules import EXPIRE_ROWS_MAX, Inventory, fold, legible, status_after
+from msilo_storage.rules import DUE_ROWS_MAX, EXPIRE_ROWS_MAX, Inventory, fold, inbox_full, legible, status_after
+from msilo_storage.tables import Sql
 
 __all__ = [
     "add_user",
@@ -59,6 +68,7 @@ __all__ = [
     "list_messages",
     "list_users",
     "look_up",
+    "remind",
     "remove_user",
     "settle",
 ]
@@ -70,7 +80,7 @@ __all__ = [
 _NEW_COLUMNS: Final = ", ".join(NEW_MESSAGE_COLUMNS)
 _OFTEN_SHARED: Final = ("domain", "inc_time", "exp_time", "snd_time", "ctype", "cseq", "date_hdr", "attempts")
 _INSERT: Final = rf"""
-    INSERT INTO silo ({_NEW_COLUMNS})
+    INSERT INTO {{silo}} AS silo ({NEW_MESSAGE_WORDS})
     SELECT
         username, coalesce(domain, $18), src_addr, dst_addr, coalesce(inc_time, $19), coalesce(exp_time, $20),
         coalesce(snd_time, $21), coalesce(ctype, $22), body, '\x' || encode(extra_hdrs, 'hex'),
@@ -81,14 +91,30 @@ _INSERT: Final = rf"""
         $11::text[], $12::int[], $13::text[], $14::bytea[], $15::bytea[], $16::bytea[], $17::int[]
     ) WITH ORDINALITY AS given ({_NEW_COLUMNS}, n)
     ORDER BY n
-    ON CONFLICT (username, domain, callid, cseq, from_tag) WHERE cseq >= 0
+    ON CONFLICT ({{username}}, {{domain}}, {{callid}}, cseq, from_tag) WHERE cseq >= 0
     DO UPDATE SET repeats = silo.repeats + 1
-    RETURNING id, repeats > 0
+    RETURNING silo.{{id}}, silo.repeats > 0
 """
 _OFTEN_SHARED_PLACES: Final = [NEW_MESSAGE_COLUMNS.index(column) for column in _OFTEN_SHARED]
 
 
-async def append(connection: Connection, stores: Sequence[Store]) -> list[Stored]:
+async def append(connection: Connection, stores: Sequence[Store], sql: Sql) -> list[Stored | Refused]:
+    bounded = [store for store in stores if store.messages_max]
+    if not bounded:
+        return [*await _insert(connection, stores, sql)]
+    async with transaction(connection):
+        # What is counted next includes what those stored that this waits for: it is another statement.
+        await connection.execute(_LOCK_INBOXES, _inbox_locks(bounded, sql.names.table))
+        answers: dict[int, Stored | Refused] = {
+            place: inbox_full(stores[place]) for place in await _without_room(connection, stores, sql)
+        }
+        others = [place for place in range(len(stores)) if place not in answers]
+        stored = await _insert(connection, [stores[place] for place in others], sql) if others else []
+    answers.update(zip(others, stored, strict=True))
+    return [answers[place] for place in range(len(stores))]
+
+
+async def _insert(connection: Connection, stores: Sequence[Store], sql: Sql) -> list[Stored]:
     # One statement cannot change a row twice: each message goes once, for all places of the batch that it has.
     places: dict[object, list[int]] = {}
     for place, store in enumerate(stores):
@@ -102,7 +128,7 @@ async def append(connection: Connection, stores: Sequence[Store]) -> list[Stored
         if is_shared:
             columns[number] = ()
     # They come back in the order in which they went, and so do the numbers of those that are new.
-    rows = await connection.fetch(_INSERT, *columns, *shared)
+    rows = await connection.fetch(sql(_INSERT), *columns, *shared)
     answers: dict[int, Stored] = {}
     for (first, *others), (number, is_repeat) in zip(places.values(), rows, strict=True):
         answers[first] = Stored(stores[first].token, number, is_repeat)
@@ -111,24 +137,105 @@ async def append(connection: Connection, stores: Sequence[Store]) -> list[Stored
     return [answers[place] for place in range(len(stores))]
 
 
+# In the order of the array, which is the same on every server: they never wait for each other in a circle.
+_LOCK_INBOXES: Final = "SELECT pg_advisory_xact_lock(inbox) FROM unnest($1::bigint[]) AS inbox"
+# Of each owner no more rows are read than he may have.
+_COUNT_KEPT: Final = """
+    SELECT username, domain, (
+        SELECT count(*) FROM (
+            SELECT FROM {silo} AS silo
+            WHERE silo.{username} = given.username AND silo.{domain} = given.domain
+                AND silo.{status} = 0 AND silo.{snd_time} = 0
+            ORDER BY silo.{username}, silo.{domain}, silo.{id}
+            LIMIT $3
+        ) AS ordinary
+    ) + (
+        SELECT count(*) FROM (
+            SELECT FROM {silo} AS silo
+            WHERE silo.{username} = given.username AND silo.{domain} = given.domain
+                AND silo.{status} = 0 AND silo.{snd_time} > 0
+            ORDER BY silo.{username}, silo.{domain}, silo.{snd_time}
+            LIMIT $3
+        ) AS deferred
+    )
+    FROM unnest($1::text[], $2::text[]) AS given (username, domain)
+"""
+_REPEATED: Final = """
+    SELECT given.username, given.domain, given.callid, given.cseq, given.from_tag
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::int[], $5::text[])
+        AS given (username, domain, callid, cseq, from_tag)
+    JOIN {silo} AS silo
+        ON silo.{username} = given.username AND silo.{domain} = given.domain AND silo.{callid} = given.callid
+        AND silo.cseq = given.cseq AND silo.from_tag = given.from_tag AND silo.cseq >= 0
+"""
+
+
+def _inbox_locks(stores: Iterable[Store], table: str) -> list[int]:
+    """Return a number for each owner's inbox, ascending."""
+    inboxes = {f"{table}|{store.message.owner}" for store in stores}
+    digests = (hashlib.blake2b(inbox.encode("utf-8", "replace"), digest_size=8).digest() for inbox in inboxes)
+    return sorted(int.from_bytes(digest, signed=True) for digest in digests)
+
+
+async def _without_room(connection: Connection, stores: Sequence[Store], sql: Sql) -> list[int]:
+    """Return the places of those that an inbox has no room for; it must be locked."""
+    arrivals = Counter(store.message.owner for store in stores)
+    owners = list({store.message.owner: None for store in stores if store.messages_max})
+    messages_max = max(store.messages_max for store in stores)
+    usernames, domains = [owner.username for owner in owners], [owner.domain for owner in owners]
+    rows = await connection.fetch(sql(_COUNT_KEPT), usernames, domains, messages_max)
+    kept = {Aor(username, domain): count for username, domain, count in rows}
+    crowded = {
+        store.message.owner
+        for store in stores
+        if store.messages_max and kept[store.message.owner] + arrivals[store.message.owner] > store.messages_max
+    }
+    # Of an owner who has room for all there is no need to know.
+    keys = [key for store in stores if store.message.owner in crowded and (key := repeat_key(store.message))]
+    rows = await connection.fetch(sql(_REPEATED), *zip(*keys, strict=True)) if keys else []
+    known: set[object] = {tuple(row) for row in rows}
+    refused: list[int] = []
+    for place, store in enumerate(stores):
+        owner, key = store.message.owner, repeat_key(store.message)
+        if owner not in crowded or key in known:
+            continue
+        if store.messages_max and kept[owner] >= store.messages_max:
+            refused.append(place)
+            continue
+        kept[owner] += 1
+        if key is not None:
+            known.add(key)
+    return refused
+
+
 _BINDING: Final = ", ".join(BINDING_COLUMNS)
-_IS_WAITING: Final = """EXISTS (
-        SELECT FROM silo WHERE silo.username = given.username AND silo.domain = given.domain
-        AND silo.status = 0 AND silo.snd_time = 0 AND silo.exp_time + 0 > given.now_s
+# Two indexes: whoever has thousands of messages for next year need not read them each time.
+_IS_WAITING: Final = """(
+        EXISTS (
+            SELECT FROM {silo} AS silo
+            WHERE silo.{username} = given.username AND silo.{domain} = given.domain
+                AND silo.{status} = 0 AND silo.{snd_time} = 0 AND silo.{exp_time} + 0 > given.now_s
+        ) OR EXISTS (
+            SELECT FROM {silo} AS silo
+            WHERE silo.{username} = given.username AND silo.{domain} = given.domain
+                AND silo.{status} = 0 AND silo.{snd_time} > 0 AND silo.{snd_time} <= given.now_s
+                AND silo.{exp_time} + 0 > given.now_s
+        )
     )"""
 _LOOK_UP: Final = f"""
     SELECT n, {_IS_WAITING}, {_BINDING}
     FROM unnest($1::text[], $2::text[], $3::bigint[]) WITH ORDINALITY AS given (username, domain, now_s, n)
-    JOIN silo_location USING (username, domain)
+    JOIN {{silo_location}} USING (username, domain)
     WHERE expires > now_s
 """
 
 
-async def look_up(connection: Connection, lookups: Sequence[LookUp]) -> list[LookedUp]:
+async def look_up(connection: Connection, lookups: Sequence[LookUp], sql: Sql) -> list[LookedUp]:
     usernames, domains = _owners(lookups)
     found: dict[int, list[Binding]] = {}
     waiting: dict[int, bool] = {}
-    for n, is_waiting, *row in await connection.fetch(_LOOK_UP, usernames, domains, [a.now_s for a in lookups]):
+    now_s = [lookup.now_s for lookup in lookups]
+    for n, is_waiting, *row in await connection.fetch(sql(_LOOK_UP), usernames, domains, now_s):
         found.setdefault(n, []).append(binding_from(row))
         waiting[n] = is_waiting
     return [
@@ -138,26 +245,26 @@ async def look_up(connection: Connection, lookups: Sequence[LookUp]) -> list[Loo
 
 
 _LOCK_BINDINGS: Final = """
-    SELECT FROM silo_location
+    SELECT FROM {silo_location} AS location
     JOIN unnest($1::text[], $2::text[]) AS given (username, domain) USING (username, domain)
     ORDER BY username, domain, contact
-    FOR UPDATE OF silo_location
+    FOR UPDATE OF location
 """
 _READ_BINDINGS: Final = f"""
     SELECT n, {_IS_WAITING}, {_BINDING}
     FROM unnest($1::text[], $2::text[], $3::bigint[]) WITH ORDINALITY AS given (username, domain, now_s, n)
-    LEFT JOIN silo_location USING (username, domain)
+    LEFT JOIN {{silo_location}} USING (username, domain)
 """
 _WRITE_BINDING: Final = f"""
-    INSERT INTO silo_location ({_BINDING})
+    INSERT INTO {{silo_location}} ({_BINDING})
     VALUES ({", ".join(f"${n}" for n in range(1, len(BINDING_COLUMNS) + 1))})
     ON CONFLICT (username, domain, contact) DO UPDATE SET
         {", ".join(f"{column} = excluded.{column}" for column in BINDING_COLUMNS[3:])}
 """
-_DELETE_BINDING: Final = "DELETE FROM silo_location WHERE username = $1 AND domain = $2 AND contact = $3"
+_DELETE_BINDING: Final = "DELETE FROM {silo_location} WHERE username = $1 AND domain = $2 AND contact = $3"
 
 
-async def bind(connection: Connection, binds: Sequence[Bind]) -> list[Bound | Refused]:
+async def bind(connection: Connection, binds: Sequence[Bind], sql: Sql) -> list[Bound | Refused]:
     latest = {bind.owner: bind for bind in binds}
     usernames, domains = _owners(latest.values())
     inventory: Inventory = {}
@@ -166,9 +273,9 @@ async def bind(connection: Connection, binds: Sequence[Bind]) -> list[Bound | Re
         # Two statements: the second sees what those wrote that the first waited for. Two servers that bind the first
         # contacts of a user at the same moment find no row to lock; each then knows of the other's contact one
         # REGISTER later, which is harmless.
-        await connection.execute(_LOCK_BINDINGS, usernames, domains)
+        await connection.execute(sql(_LOCK_BINDINGS), usernames, domains)
         now_s = [bind.now_s for bind in latest.values()]
-        for _, is_waiting, *row in await connection.fetch(_READ_BINDINGS, usernames, domains, now_s):
+        for _, is_waiting, *row in await connection.fetch(sql(_READ_BINDINGS), usernames, domains, now_s):
             owner = Aor(row[0], row[1])
             waiting[owner] = is_waiting
             if row[2] is not None:
@@ -176,11 +283,11 @@ async def bind(connection: Connection, binds: Sequence[Bind]) -> list[Bound | Re
                 inventory.setdefault(owner, {})[binding.contact] = binding
         changes = fold(inventory, binds)
         if changes.written:
-            await connection.executemany(_WRITE_BINDING, [binding_values(*change) for change in changes.written])
+            written = [binding_values(*change) for change in changes.written]
+            await connection.executemany(sql(_WRITE_BINDING), written)
         if changes.removed:
-            await connection.executemany(
-                _DELETE_BINDING, [(owner.username, owner.domain, contact) for owner, contact in changes.removed]
-            )
+            removed = [(*aor_values(owner), contact) for owner, contact in changes.removed]
+            await connection.executemany(sql(_DELETE_BINDING), removed)
     answers: list[Bound | Refused] = []
     for bind, result in zip(binds, changes.results, strict=True):
         if isinstance(result, Rejection):
@@ -197,34 +304,50 @@ _DUMP: Final = f"""
         SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::bigint[], $5::text[], $6::bigint[])
             WITH ORDINALITY AS given (username, domain, messages_max, now_ms, node, until_ms, n)
     ), waiting AS MATERIALIZED (
-        SELECT n, now_ms, node, until_ms, message.*
+        SELECT given.n, given.messages_max, given.now_ms, given.node, given.until_ms, message.*
         FROM given CROSS JOIN LATERAL (
-            SELECT {_MESSAGE}, lease_node, lease_until
-            FROM silo
-            WHERE silo.username = given.username AND silo.domain = given.domain
-                AND status = 0 AND snd_time = 0 AND exp_time + 0 > now_ms / 1000
-            ORDER BY username, domain, id
-            LIMIT messages_max
-            FOR UPDATE
+            SELECT * FROM (
+                SELECT {READ_MESSAGE}, silo.lease_node, silo.lease_until
+                FROM {{silo}} AS silo
+                WHERE silo.{{username}} = given.username AND silo.{{domain}} = given.domain
+                    AND silo.{{status}} = 0 AND silo.{{snd_time}} = 0 AND silo.{{exp_time}} + 0 > given.now_ms / 1000
+                ORDER BY silo.{{username}}, silo.{{domain}}, silo.{{id}}
+                LIMIT given.messages_max
+                FOR UPDATE
+            ) AS ordinary
+            UNION ALL
+            SELECT * FROM (
+                SELECT {READ_MESSAGE}, silo.lease_node, silo.lease_until
+                FROM {{silo}} AS silo
+                WHERE silo.{{username}} = given.username AND silo.{{domain}} = given.domain
+                    AND silo.{{status}} = 0 AND silo.{{snd_time}} > 0 AND silo.{{snd_time}} <= given.now_ms / 1000
+                    AND silo.{{exp_time}} + 0 > given.now_ms / 1000
+                ORDER BY silo.{{id}} + 0
+                LIMIT given.messages_max
+                FOR UPDATE
+            ) AS due
         ) AS message
     ), judged AS (
-        SELECT *, bool_and(lease_until <= now_ms OR lease_node = node) OVER (PARTITION BY n ORDER BY id) AS is_free
+        SELECT *,
+            row_number() OVER inbox <= messages_max AS is_asked_for,
+            bool_and(lease_until <= now_ms OR lease_node = node) OVER inbox AS is_free
         FROM waiting
+        WINDOW inbox AS (PARTITION BY n ORDER BY id)
     ), leased AS (
-        UPDATE silo SET lease_node = judged.node, lease_until = judged.until_ms
+        UPDATE {{silo}} AS silo SET lease_node = judged.node, lease_until = judged.until_ms
         FROM judged
-        WHERE silo.username = judged.username AND silo.domain = judged.domain AND silo.id = judged.id
-            AND is_free
+        WHERE silo.{{username}} = judged.username AND silo.{{domain}} = judged.domain AND silo.{{id}} = judged.id
+            AND judged.is_free AND judged.is_asked_for
     )
-    SELECT is_free, lease_until, {_MESSAGE} FROM judged ORDER BY n, id
+    SELECT is_free, lease_until, {_MESSAGE} FROM judged WHERE is_asked_for ORDER BY n, id
 """
 
 
-async def dump(connection: Connection, dumps: Sequence[Dump]) -> list[Dumped]:
+async def dump(connection: Connection, dumps: Sequence[Dump], sql: Sql) -> list[Dumped]:
     # Rows are locked in the order of this array.
     ordered: list[Dump] = sorted(dumps, key=lambda dump: dump.owner)
     rows = await connection.fetch(
-        _DUMP,
+        sql(_DUMP),
         *_owners(ordered),
         [dump.messages_max for dump in ordered],
         [dump.now_ms for dump in ordered],
@@ -256,35 +379,37 @@ _SETTLE: Final = """
         ) WITH ORDINALITY AS given (username, domain, id, node, outcome, new_status, response, why, n)
     ), held AS MATERIALIZED (
         SELECT given.*
-        FROM given JOIN silo USING (username, domain, id)
-        WHERE outcome = 'withdrawn' OR (silo.lease_node = node AND silo.status = 0)
-        ORDER BY username, domain, id
+        FROM given JOIN {silo} AS silo
+            ON silo.{username} = given.username AND silo.{domain} = given.domain AND silo.{id} = given.id
+        WHERE given.outcome = 'withdrawn' OR (silo.lease_node = given.node AND silo.{status} = 0)
+        ORDER BY given.username, given.domain, silo.{snd_time} > 0, given.id
         FOR UPDATE OF silo
     ), deleted AS (
-        DELETE FROM silo USING held
-        WHERE silo.username = held.username AND silo.domain = held.domain AND silo.id = held.id
-            AND outcome IN ('delivered', 'withdrawn')
+        DELETE FROM {silo} AS silo USING held
+        WHERE silo.{username} = held.username AND silo.{domain} = held.domain AND silo.{id} = held.id
+            AND held.outcome IN ('delivered', 'withdrawn')
     ), released AS (
-        UPDATE silo SET lease_node = '', lease_until = 0
+        UPDATE {silo} AS silo SET lease_node = '', lease_until = 0
         FROM held
-        WHERE silo.username = held.username AND silo.domain = held.domain AND silo.id = held.id
-            AND outcome = 'released'
+        WHERE silo.{username} = held.username AND silo.{domain} = held.domain AND silo.{id} = held.id
+            AND held.outcome = 'released'
     ), given_back AS (
-        UPDATE silo SET lease_node = '', lease_until = 0, attempts = attempts + 1,
-            status = new_status, last_status = response, reason = why
+        UPDATE {silo} AS silo SET lease_node = '', lease_until = 0, attempts = silo.attempts + 1,
+            {status} = held.new_status, last_status = held.response, reason = held.why,
+            {snd_time} = CASE held.outcome WHEN 'failed' THEN 0 ELSE silo.{snd_time} END
         FROM held
-        WHERE silo.username = held.username AND silo.domain = held.domain AND silo.id = held.id
-            AND outcome IN ('failed', 'refused')
+        WHERE silo.{username} = held.username AND silo.{domain} = held.domain AND silo.{id} = held.id
+            AND held.outcome IN ('failed', 'refused')
     )
     SELECT n FROM held
 """
 
 
-async def settle(connection: Connection, settles: Sequence[Settle]) -> list[Settled]:
+async def settle(connection: Connection, settles: Sequence[Settle], sql: Sql) -> list[Settled]:
     answers: list[Settled] = []
     for part in _without_repeats(settles):
         rows = await connection.fetch(
-            _SETTLE,
+            sql(_SETTLE),
             *_owners(part),
             [settle.message_id for settle in part],
             [settle.node for settle in part],
@@ -314,54 +439,95 @@ def _without_repeats(settles: Sequence[Settle]) -> Iterator[Sequence[Settle]]:
 
 _DELETE_EXPIRED: Final = """
     WITH expired AS MATERIALIZED (
-        SELECT username, domain, id
-        FROM silo
-        WHERE exp_time <= $1 AND snd_time <= $1 AND lease_until <= $2
-        ORDER BY exp_time
+        SELECT silo.{username} AS username, silo.{domain} AS domain, silo.{id} AS id
+        FROM {silo} AS silo
+        WHERE silo.{exp_time} <= $1 AND silo.lease_until <= $2
+        ORDER BY silo.{exp_time}
         LIMIT $3
         FOR UPDATE SKIP LOCKED
     )
-    DELETE FROM silo USING expired
-    WHERE silo.username = expired.username AND silo.domain = expired.domain AND silo.id = expired.id
+    DELETE FROM {silo} AS silo USING expired
+    WHERE silo.{username} = expired.username AND silo.{domain} = expired.domain AND silo.{id} = expired.id
 """
 _DELETE_EXPIRED_BINDINGS: Final = """
     WITH expired AS MATERIALIZED (
         SELECT username, domain, contact
-        FROM silo_location
+        FROM {silo_location}
         WHERE expires <= $1
         ORDER BY expires
         LIMIT $2
         FOR UPDATE SKIP LOCKED
     )
-    DELETE FROM silo_location AS location USING expired
+    DELETE FROM {silo_location} AS location USING expired
     WHERE location.username = expired.username AND location.domain = expired.domain
         AND location.contact = expired.contact
 """
 
 
-async def expire(connection: Connection, expires: Sequence[Expire]) -> list[Expired]:
+async def expire(connection: Connection, expires: Sequence[Expire], sql: Sql) -> list[Expired]:
     answers: list[Expired] = []
     for expire in expires:
         now_s = expire.now_ms // 1000
-        done = await connection.execute(_DELETE_EXPIRED, now_s, expire.now_ms, EXPIRE_ROWS_MAX)
-        await connection.execute(_DELETE_EXPIRED_BINDINGS, now_s, EXPIRE_ROWS_MAX)
+        done = await connection.execute(sql(_DELETE_EXPIRED), now_s, expire.now_ms, EXPIRE_ROWS_MAX)
+        await connection.execute(sql(_DELETE_EXPIRED_BINDINGS), now_s, EXPIRE_ROWS_MAX)
         answers.append(Expired(expire.token, _count_of(done)))
     return answers
 
 
-_LIST: Final = f"""
-    SELECT {_MESSAGE} FROM silo
-    WHERE id > $1 AND (status <> 0) = $2
-    ORDER BY id LIMIT $3
+_REMIND: Final = """
+    WITH due AS MATERIALIZED (
+        SELECT silo.{username} AS username, silo.{domain} AS domain, silo.{id} AS id, silo.{snd_time} AS snd_time,
+            $2 OR EXISTS (
+                SELECT FROM {silo_location} AS location
+                WHERE location.username = silo.{username} AND location.domain = silo.{domain}
+                    AND location.expires > $1
+            ) AS is_known
+        FROM {silo} AS silo
+        WHERE silo.{status} + 0 = 0 AND silo.{snd_time} > 0 AND silo.{snd_time} <= $1
+            AND silo.{exp_time} + 0 > $1 AND silo.lease_until <= 1000 * $1
+        ORDER BY silo.{snd_time}
+        LIMIT $3
+    ), forsaken AS MATERIALIZED (
+        SELECT due.username, due.domain, due.id
+        FROM due JOIN {silo} AS silo
+            ON silo.{username} = due.username AND silo.{domain} = due.domain AND silo.{id} = due.id
+        WHERE NOT due.is_known AND silo.{status} = 0 AND silo.lease_until <= 1000 * $1
+        FOR UPDATE OF silo SKIP LOCKED
+    ), made_ordinary AS (
+        UPDATE {silo} AS silo SET {snd_time} = 0
+        FROM forsaken
+        WHERE silo.{username} = forsaken.username AND silo.{domain} = forsaken.domain AND silo.{id} = forsaken.id
+    )
+    SELECT username, domain FROM due WHERE is_known
+    GROUP BY username, domain ORDER BY min(snd_time) LIMIT $4
 """
-_LIST_OF_OWNER: Final = _LIST.replace("ORDER", "AND username = $4 AND domain = $5 ORDER")
 
 
-async def list_messages(connection: Connection, owner: Aor | None, after: int, limit: int, dead: bool) -> list[Message]:
+async def remind(connection: Connection, reminds: Sequence[Remind], sql: Sql) -> list[Due]:
+    answers: list[Due] = []
+    async with transaction(connection):
+        for remind in reminds:
+            asked = (remind.now_s, remind.unregistered, DUE_ROWS_MAX, remind.owners_max)
+            owners = tuple(Aor(*row) for row in await connection.fetch(sql(_REMIND), *asked))
+            answers.append(Due(remind.token, owners))
+    return answers
+
+
+_LIST: Final = f"""
+    SELECT {READ_MESSAGE} FROM {{silo}} AS silo
+    WHERE silo.{{id}} > $1 AND (silo.{{status}} <> 0) = $2
+    ORDER BY silo.{{id}} LIMIT $3
+"""
+_LIST_OF_OWNER: Final = _LIST.replace("ORDER", "AND silo.{username} = $4 AND silo.{domain} = $5 ORDER")
+
+
+async def list_messages(
+    connection: Connection, sql: Sql, owner: Aor | None, after: int, limit: int, dead: bool
+) -> list[Message]:
     if owner is None:
-        rows = await connection.fetch(_LIST, after, dead, limit)
+        rows = await connection.fetch(sql(_LIST), after, dead, limit)
     else:
-        rows = await connection.fetch(_LIST_OF_OWNER, after, dead, limit, owner.username, owner.domain)
+        rows = await connection.fetch(sql(_LIST_OF_OWNER), after, dead, limit, owner.username, owner.domain)
     return [_message_from(tuple(row)) for row in rows]
 
 

@@ -21,6 +21,7 @@ import msgspec
 from msilo_core.actions import (
     Bind,
     Bound,
+    Due,
     Dump,
     Dumped,
     Expire,
@@ -30,6 +31,7 @@ from msilo_core.actions import (
     LookUp,
     Message,
     Refused,
+    Remind,
     Settle,
     Settled,
     StorageFailed,
@@ -50,6 +52,7 @@ class StorageReport(msgspec.Struct, frozen=True, kw_only=True):
         url: the storage URL without a password.
         version: version of the ``silo`` table, 8 as Kamailio's.
         messages: rows that wait for delivery.
+        deferred: those of them that are for a time of their own (``snd_time``).
         dead: rows that were set aside.
         bindings: registered contacts that are alive or not yet expired from the table.
         users: those who can log in.
@@ -58,6 +61,7 @@ class StorageReport(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     version: int
     messages: int
+    deferred: int
     dead: int
     bindings: int
     users: int
@@ -113,11 +117,12 @@ class Storage(Users, Protocol):
         traceback: TracebackType | None,
     ) -> None: ...
 
-    async def append(self, stores: Sequence[Store]) -> list[Stored | StorageFailed]:
+    async def append(self, stores: Sequence[Store]) -> list[Stored | Refused | StorageFailed]:
         """Keep messages; return when they are durable. One statement, one commit, whatever the number.
 
         Numbers ascend in the order of `stores`. A repeat, of an earlier call or within `stores`, gets the
-        number of the row that is there.
+        number of the row that is there, also where the inbox is full. No inbox gets fuller than its bound, however
+        many servers store at the same time.
         """
         ...
 
@@ -144,9 +149,13 @@ class Storage(Users, Protocol):
         ...
 
     async def expire(self, expires: Sequence[Expire]) -> list[Expired | StorageFailed]:
-        """Delete what expired: 10,000 messages at most for each action, so that nothing else waits long.
+        """Delete what expired: 10,000 messages at most for each action, so that nothing else waits long."""
+        ...
 
-        A deferred message stays until its due time (``snd_time``) has come as well.
+    async def remind(self, reminds: Sequence[Remind]) -> list[Due | StorageFailed]:
+        """Find owners whose deferred messages have come due, and make ordinary ones of those of all others.
+
+        Each action looks at the 10,000 messages that have been due longest.
         """
         ...
 

@@ -16,7 +16,9 @@ __all__ = [
     "BINDING_COLUMNS",
     "MESSAGE_COLUMNS",
     "NEW_MESSAGE_COLUMNS",
+    "NEW_MESSAGE_WORDS",
     "NEW_USER_COLUMNS",
+    "READ_MESSAGE",
     "USER_COLUMNS",
     "aor_values",
     "binding_from",
@@ -36,8 +38,14 @@ NEW_MESSAGE_COLUMNS: Final = (
 )  # fmt: skip
 """What is written when a message is stored, in the order of :func:`message_values`."""
 
+NEW_MESSAGE_WORDS: Final = ", ".join(f"{{{column}}}" for column in NEW_MESSAGE_COLUMNS)
+"""The same as a list for :class:`msilo_storage.tables.Sql`."""
+
 MESSAGE_COLUMNS: Final = (*NEW_MESSAGE_COLUMNS, "id", "status", "reason")
 """What is read, in the order that :func:`message_from` takes."""
+
+READ_MESSAGE: Final = ", ".join(f"silo.{{{column}}} AS {column}" for column in MESSAGE_COLUMNS)
+"""The same as a list for :class:`msilo_storage.tables.Sql`, of a table that is called ``silo``."""
 
 BINDING_COLUMNS: Final = (
     "username", "domain", "contact", "params", "q", "expires", "callid", "cseq", "path", "instance", "reg_id",

@@ -5,18 +5,20 @@ from typing import Final, TypeAlias, TypeVar
 
 import msgspec
 
-from msilo_core.actions import Bind, Binding, Dump, Outcome, Settle, StorageAction, StorageFailed
+from msilo_core.actions import Bind, Binding, Dump, Outcome, Refused, Settle, StorageAction, StorageFailed, Store
 from msilo_core.errors import PeerError, StorageError
 from msilo_core.registrar import Rebinding, Rejection, rebind
 from msilo_core.uri import Aor
 from msilo_core.users import User
 
 __all__ = [
+    "DUE_ROWS_MAX",
     "EXPIRE_ROWS_MAX",
     "Changes",
     "Inventory",
     "RowError",
     "fold",
+    "inbox_full",
     "isolating_bad_rows",
     "leasable",
     "legible",
@@ -29,6 +31,9 @@ C = TypeVar("C")
 
 EXPIRE_ROWS_MAX: Final = 10_000
 """Messages deleted by one :class:`msilo_core.Expire`: a tenth of a second of work, so that nobody waits long for it."""
+
+DUE_ROWS_MAX: Final = 10_000
+"""Deferred messages that one :class:`msilo_core.Remind` looks at, those that have been due longest: as above."""
 
 Inventory: TypeAlias = dict[Aor, dict[str, Binding]]
 """Bindings by owner and Contact URI."""
@@ -101,6 +106,11 @@ def fold(inventory: Inventory, binds: Iterable[Bind]) -> Changes:
         written=[(owner, inventory[owner][contact]) for owner, contact in keys if contact in inventory[owner]],
         removed=[(owner, contact) for owner, contact in keys if contact not in inventory[owner]],
     )
+
+
+def inbox_full(store: Store) -> Refused:
+    """Return the answer to a Store whose owner has as many messages as he may have."""
+    return Refused(store.token, 480, "Inbox Full")
 
 
 def leasable(leases: Iterable[tuple[str, int]], dump: Dump) -> tuple[int, int]:

@@ -9,7 +9,8 @@ with a batch to each commit it costs little, and without it a commit is not dura
 import os
 import sqlite3
 from collections.abc import Callable, Generator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Concatenate, Final, Literal, ParamSpec, Self, TypeVar
@@ -18,8 +19,8 @@ import anyio
 
 from msilo_core.actions import (
     Bind,
-    Binding,
     Bound,
+    Due,
     Dump,
     Dumped,
     Expire,
@@ -28,8 +29,8 @@ from msilo_core.actions import (
     LookedUp,
     LookUp,
     Message,
-    Outcome,
     Refused,
+    Remind,
     Settle,
     Settled,
     StorageAction,
@@ -39,37 +40,18 @@ from msilo_core.actions import (
     UserFound,
 )
 from msilo_core.errors import Full, LocalError, SchemaError, StorageError, Unavailable
-from msilo_core.registrar import Rejection, preferred
 from msilo_core.uri import Aor, parse_aor
 from msilo_core.users import User
+from msilo_storage import sqlite_work as work
 from msilo_storage.bridge import Worker
+from msilo_storage.inspection import Examination, Progress, check_schema, examination_of
 from msilo_storage.protocol import StorageReport
-from msilo_storage.rows import (
-    BINDING_COLUMNS,
-    MESSAGE_COLUMNS,
-    NEW_MESSAGE_COLUMNS,
-    NEW_USER_COLUMNS,
-    USER_COLUMNS,
-    aor_values,
-    binding_from,
-    binding_values,
-    message_from,
-    message_values,
-    repeat_key,
-    user_from,
-    user_values,
-)
 from msilo_storage.rules import (
-    EXPIRE_ROWS_MAX,
-    Inventory,
     RowError,
-    fold,
     isolating_bad_rows,
-    leasable,
-    legible,
-    status_after,
 )
-from msilo_storage.tables import SCHEMA_VERSION, TABLES, check_schema, schema_script
+from msilo_storage.sqlite_schema import found_in, make_schema
+from msilo_storage.tables import DEFAULT_NAMES, SCHEMA_VERSION, Sql, TableNames
 
 __all__ = ["SqliteStorage"]
 
@@ -87,18 +69,27 @@ class SqliteStorage:
         create: make the file, for nobody else to read, and its tables where they are missing; otherwise entering
             raises SchemaError then.
         busy_timeout_s: how long a batch waits for another program that writes to the file, before Unavailable.
+        names: of the table and its columns.
     """
 
-    def __init__(self, path: str | Path, *, create: bool = True, busy_timeout_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        create: bool = True,
+        busy_timeout_s: float = 5.0,
+        names: TableNames = DEFAULT_NAMES,
+    ) -> None:
         self._path = Path(path)
         self._create = create
         self._busy_timeout_s = busy_timeout_s
+        self._sql = Sql(names)
         self._writer = _Connection("msilo-sqlite-write", "IMMEDIATE")
         self._reader = _Connection("msilo-sqlite-read", "DEFERRED")
 
     async def __aenter__(self) -> Self:
         try:
-            await self._writer.open(self._open_writer)
+            await self._writer.open(partial(self._open_writer, self._create))
             await self._reader.open(self._open_reader)
         except BaseException:
             await self._close()
@@ -113,58 +104,92 @@ class SqliteStorage:
     ) -> None:
         await self._close()
 
-    async def append(self, stores: Sequence[Store]) -> list[Stored | StorageFailed]:
+    async def create_schema(self, *, progress: Progress | None = None, only_existing: bool = False) -> None:
+        """Make what is missing, in one transaction; the store must not be open.
+
+        Args:
+            progress: told how far it is, in another thread.
+            only_existing: there must be a table of Kamailio's already.
+
+        Raises:
+            SchemaError: what is there is not Kamailio's table of version 8, or may not be changed.
+            Unavailable: other programs hold the file.
+        """
+        try:
+            await self._writer.open(partial(self._open_writer, True, only_existing, progress))
+        finally:
+            await self._close()
+
+    async def examine(self) -> Examination:
+        """Say what the file has; the store must not be open.
+
+        Raises:
+            SchemaError: there is no such file, or it is no database.
+        """
+        try:
+            await self._reader.open(self._open_reader)
+            return await self._reader.run(self._examination)
+        finally:
+            await self._close()
+
+    async def append(self, stores: Sequence[Store]) -> list[Stored | Refused | StorageFailed]:
         """See :meth:`msilo_storage.Storage.append`."""
-        return await self._writer.carry_out(_append, stores)
+        return await self._writer.carry_out(partial(work.append, sql=self._sql), stores)
 
     async def look_up(self, lookups: Sequence[LookUp]) -> list[LookedUp | StorageFailed]:
         """See :meth:`msilo_storage.Storage.look_up`."""
-        return await self._reader.carry_out(_look_up, lookups)
+        return await self._reader.carry_out(partial(work.look_up, sql=self._sql), lookups)
 
     async def bind(self, binds: Sequence[Bind]) -> list[Bound | Refused | StorageFailed]:
         """See :meth:`msilo_storage.Storage.bind`."""
-        return await self._writer.carry_out(_bind, binds)
+        return await self._writer.carry_out(partial(work.bind, sql=self._sql), binds)
 
     async def dump(self, dumps: Sequence[Dump]) -> list[Dumped | StorageFailed]:
         """See :meth:`msilo_storage.Storage.dump`."""
-        return await self._writer.carry_out(_dump, dumps)
+        return await self._writer.carry_out(partial(work.dump, sql=self._sql), dumps)
 
     async def settle(self, settles: Sequence[Settle]) -> list[Settled | StorageFailed]:
         """See :meth:`msilo_storage.Storage.settle`."""
-        return await self._writer.carry_out(_settle, settles)
+        return await self._writer.carry_out(partial(work.settle, sql=self._sql), settles)
 
     async def expire(self, expires: Sequence[Expire]) -> list[Expired | StorageFailed]:
         """See :meth:`msilo_storage.Storage.expire`."""
-        return await self._writer.carry_out(_expire, expires)
+        return await self._writer.carry_out(partial(work.expire, sql=self._sql), expires)
+
+    async def remind(self, reminds: Sequence[Remind]) -> list[Due | StorageFailed]:
+        """See :meth:`msilo_storage.Storage.remind`."""
+        return await self._writer.carry_out(partial(work.remind, sql=self._sql), reminds)
 
     async def find_users(self, finds: Sequence[FindUser]) -> list[UserFound | StorageFailed]:
         """See :meth:`msilo_storage.Users.find_users`."""
-        return await self._reader.carry_out(_find_users, finds)
+        return await self._reader.carry_out(work.find_users, finds)
 
     async def add_user(self, user: User) -> bool:
         """See :meth:`msilo_storage.Users.add_user`."""
-        return await self._writer.run(_add_user, user)
+        return await self._writer.run(work.add_user, user)
 
     async def remove_user(self, owner: Aor) -> bool:
         """See :meth:`msilo_storage.Users.remove_user`."""
-        return await self._writer.run(_remove_user, owner)
+        return await self._writer.run(work.remove_user, owner)
 
     async def list_users(self, *, after: Aor | None = None, limit: int = 100) -> list[User]:
         """See :meth:`msilo_storage.Users.list_users`."""
-        return await self._reader.run(_list_users, after, limit)
+        return await self._reader.run(work.list_users, after, limit)
 
     async def list(
         self, owner: str | None = None, *, after: int = 0, limit: int = 100, dead: bool = False
     ) -> list[Message]:
         """See :meth:`msilo_storage.Storage.list`."""
         aor = None if owner is None else parse_aor(owner)
-        return await self._reader.run(_list, aor, after, limit, dead)
+        return await self._reader.run(work.list_messages, self._sql, aor, after, limit, dead)
 
     async def check(self) -> StorageReport:
         """See :meth:`msilo_storage.Storage.check`."""
         return await self._reader.run(self._report)
 
-    def _open_writer(self) -> sqlite3.Connection:
+    def _open_writer(
+        self, make: bool, only_existing: bool = False, progress: Progress | None = None
+    ) -> sqlite3.Connection:
         connection = self._connect()
         with _closed_on_error(connection):
             connection.execute("PRAGMA journal_mode = WAL")
@@ -172,10 +197,10 @@ class SqliteStorage:
             try:
                 self._check_schema(connection)
             except SchemaError:
-                if not self._create:
+                if not make:
                     raise
                 with _transaction(connection, "IMMEDIATE"):
-                    _create_schema(connection)
+                    make_schema(connection, self._url, self._sql, only_existing, progress)
                 self._check_schema(connection)
         return connection
 
@@ -209,9 +234,7 @@ class SqliteStorage:
         return connection
 
     def _check_schema(self, connection: sqlite3.Connection) -> None:
-        columns = {table: [name for name, _ in _columns(connection, table)] for table in TABLES}
-        row = connection.execute(_VERSION).fetchone() if columns["version"] else None
-        check_schema(self._url, columns, row and row[0])
+        check_schema(self._url, "sqlite", self._sql, found_in(connection, self._sql.names))
 
     @property
     def _url(self) -> str:
@@ -219,14 +242,29 @@ class SqliteStorage:
 
     def _report(self, connection: sqlite3.Connection) -> StorageReport:
         self._check_schema(connection)
-        messages, dead = connection.execute(
-            "SELECT count(*) FILTER (WHERE status = 0), count(*) FILTER (WHERE status <> 0) FROM silo"
-        ).fetchone()
-        (bindings,) = connection.execute("SELECT count(*) FROM silo_location").fetchone()
-        (users,) = connection.execute("SELECT count(*) FROM subscriber").fetchone()
+        return self._count(connection)
+
+    def _count(self, connection: sqlite3.Connection) -> StorageReport:
+        messages, deferred, dead, bindings, users = connection.execute(self._sql(_COUNT)).fetchone()
         return StorageReport(
-            url=self._url, version=SCHEMA_VERSION, messages=messages, dead=dead, bindings=bindings, users=users
+            url=self._url,
+            version=SCHEMA_VERSION,
+            messages=messages,
+            deferred=deferred,
+            dead=dead,
+            bindings=bindings,
+            users=users,
         )
+
+    def _examination(self, connection: sqlite3.Connection) -> Examination:
+        found = found_in(connection, self._sql.names)
+        content, complaint = None, ""
+        try:
+            check_schema(self._url, "sqlite", self._sql, found)
+            content = self._count(connection)
+        except SchemaError as error:
+            complaint = str(error)
+        return examination_of(self._url, "sqlite", self._sql, found, content, complaint)
 
     async def _close(self) -> None:
         with anyio.CancelScope(shield=True):
@@ -295,238 +333,11 @@ class _Connection:
             self._connection = None
 
 
-# What a batch does, inside its transaction
-
-
-_INSERT: Final = (
-    f"INSERT INTO silo ({', '.join(NEW_MESSAGE_COLUMNS)}) VALUES ({', '.join('?' * len(NEW_MESSAGE_COLUMNS))})"
-    " ON CONFLICT DO NOTHING"
+_COUNT: Final = (
+    "SELECT count(*) FILTER (WHERE {status} = 0), count(*) FILTER (WHERE {status} = 0 AND {snd_time} > 0),"
+    " count(*) FILTER (WHERE {status} <> 0), (SELECT count(*) FROM {silo_location}), (SELECT count(*) FROM subscriber)"
+    " FROM {silo}"
 )
-_COUNT_REPEAT: Final = (
-    "UPDATE silo SET repeats = repeats + 1"
-    " WHERE username = ? AND domain = ? AND callid = ? AND cseq = ? AND from_tag = ? AND cseq >= 0"
-    " RETURNING id"
-)
-
-
-def _append(connection: sqlite3.Connection, stores: Sequence[Store]) -> list[Stored]:
-    answers: list[Stored] = []
-    for store in stores:
-        message = store.message
-        # Measured: one execute for each row costs what executemany does, and says which row was there before.
-        cursor = connection.execute(_INSERT, message_values(message))
-        if cursor.rowcount:
-            assert cursor.lastrowid is not None
-            answers.append(Stored(store.token, cursor.lastrowid))
-        else:
-            key = repeat_key(message)
-            assert key is not None
-            (message_id,) = connection.execute(_COUNT_REPEAT, key).fetchone()
-            answers.append(Stored(store.token, message_id, repeated=True))
-    return answers
-
-
-def _look_up(connection: sqlite3.Connection, lookups: Sequence[LookUp]) -> list[LookedUp]:
-    answers: list[LookedUp] = []
-    for lookup in lookups:
-        known = _bindings(connection, lookup.owner)
-        alive = tuple(sorted((b for b in known if b.expires_s > lookup.now_s), key=preferred))
-        waiting = bool(alive) and _has_waiting(connection, lookup.owner, lookup.now_s)
-        answers.append(LookedUp(lookup.token, alive, waiting))
-    return answers
-
-
-_REPLACE_BINDING: Final = (
-    f"INSERT OR REPLACE INTO silo_location ({', '.join(BINDING_COLUMNS)})"
-    f" VALUES ({', '.join('?' * len(BINDING_COLUMNS))})"
-)
-_DELETE_BINDING: Final = "DELETE FROM silo_location WHERE username = ? AND domain = ? AND contact = ?"
-
-
-def _bind(connection: sqlite3.Connection, binds: Sequence[Bind]) -> list[Bound | Refused]:
-    inventory: Inventory = {}
-    for bind in binds:
-        if bind.owner not in inventory:
-            inventory[bind.owner] = {b.contact: b for b in _bindings(connection, bind.owner)}
-    changes = fold(inventory, binds)
-    connection.executemany(
-        _REPLACE_BINDING,
-        [binding_values(owner, binding) for owner, binding in changes.written],
-    )
-    connection.executemany(_DELETE_BINDING, [(*aor_values(owner), contact) for owner, contact in changes.removed])
-    answers: list[Bound | Refused] = []
-    for bind, result in zip(binds, changes.results, strict=True):
-        if isinstance(result, Rejection):
-            answers.append(Refused(bind.token, result.status, result.reason))
-        else:
-            waiting = bool(result.bindings) and _has_waiting(connection, bind.owner, bind.now_s)
-            answers.append(Bound(bind.token, result.bindings, waiting))
-    return answers
-
-
-_SELECT_MESSAGE: Final = f"SELECT {', '.join(MESSAGE_COLUMNS)}"
-_WAITING: Final = " FROM silo WHERE username = ? AND domain = ? AND status = 0 AND snd_time = 0 AND exp_time > ?"
-_OLDEST_WAITING: Final = f"{_SELECT_MESSAGE}, lease_node, lease_until{_WAITING} ORDER BY id LIMIT ?"
-_LEASE: Final = "UPDATE silo SET lease_node = ?, lease_until = ? WHERE username = ? AND domain = ? AND id = ?"
-
-
-def _dump(connection: sqlite3.Connection, dumps: Sequence[Dump]) -> list[Dumped]:
-    answers: list[Dumped] = []
-    for dump in dumps:
-        owner = aor_values(dump.owner)
-        rows = connection.execute(_OLDEST_WAITING, (*owner, dump.now_ms // 1000, dump.messages_max)).fetchall()
-        count, busy_until_ms = leasable(((row[-2], row[-1]) for row in rows), dump)
-        messages = tuple(map(message_from, rows[:count]))
-        connection.executemany(
-            _LEASE, [(dump.node, dump.lease_until_ms, *owner, message.message_id) for message in messages]
-        )
-        answers.append(Dumped(dump.token, messages, busy_until_ms))
-    return answers
-
-
-_ROW: Final = "WHERE username = ? AND domain = ? AND id = ?"
-_HELD_ROW: Final = f"{_ROW} AND lease_node = ? AND status = 0"
-_WITHDRAW: Final = f"DELETE FROM silo {_ROW}"
-_DELIVER: Final = f"DELETE FROM silo {_HELD_ROW}"
-_RELEASE: Final = f"UPDATE silo SET lease_node = '', lease_until = 0 {_HELD_ROW}"
-_GIVE_BACK: Final = (
-    "UPDATE silo SET lease_node = '', lease_until = 0, attempts = attempts + 1,"
-    f" status = ?, last_status = ?, reason = ? {_HELD_ROW}"
-)
-
-
-def _settle(connection: sqlite3.Connection, settles: Sequence[Settle]) -> list[Settled]:
-    answers: list[Settled] = []
-    for settle in settles:
-        row = (*aor_values(settle.owner), settle.message_id)
-        match settle.outcome:
-            case Outcome.WITHDRAWN:
-                cursor = connection.execute(_WITHDRAW, row)
-            case Outcome.DELIVERED:
-                cursor = connection.execute(_DELIVER, (*row, settle.node))
-            case Outcome.RELEASED:
-                cursor = connection.execute(_RELEASE, (*row, settle.node))
-            case Outcome.REFUSED | Outcome.FAILED:
-                noted = (status_after(settle), settle.status, legible(settle.reason))
-                cursor = connection.execute(_GIVE_BACK, (*noted, *row, settle.node))
-        answers.append(Settled(settle.token, lost=cursor.rowcount == 0))
-    return answers
-
-
-_DELETE_EXPIRED: Final = (
-    "DELETE FROM silo WHERE id IN (SELECT id FROM silo"
-    " WHERE exp_time <= :now_s AND snd_time <= :now_s AND lease_until <= :now_ms ORDER BY exp_time LIMIT :rows_max)"
-)
-_DELETE_EXPIRED_BINDINGS: Final = "DELETE FROM silo_location WHERE expires <= :now_s"
-
-
-def _expire(connection: sqlite3.Connection, expires: Sequence[Expire]) -> list[Expired]:
-    answers: list[Expired] = []
-    for expire in expires:
-        values = {"now_ms": expire.now_ms, "now_s": expire.now_ms // 1000, "rows_max": EXPIRE_ROWS_MAX}
-        deleted = connection.execute(_DELETE_EXPIRED, values).rowcount
-        connection.execute(_DELETE_EXPIRED_BINDINGS, values)
-        answers.append(Expired(expire.token, deleted))
-    return answers
-
-
-_LIST: Final = f"{_SELECT_MESSAGE} FROM silo WHERE id > ? AND (status <> 0) = ? ORDER BY id LIMIT ?"
-_LIST_OF_OWNER: Final = _LIST.replace("WHERE", "WHERE username = ? AND domain = ? AND")
-
-
-def _list(connection: sqlite3.Connection, owner: Aor | None, after: int, limit: int, dead: bool) -> list[Message]:
-    if owner is None:
-        rows = connection.execute(_LIST, (after, dead, limit))
-    else:
-        rows = connection.execute(_LIST_OF_OWNER, (*aor_values(owner), after, dead, limit))
-    return [message_from(row) for row in rows]
-
-
-_BINDINGS: Final = f"SELECT {', '.join(BINDING_COLUMNS)} FROM silo_location WHERE username = ? AND domain = ?"
-_ONE_WAITING: Final = f"SELECT 1{_WAITING} LIMIT 1"
-
-
-def _bindings(connection: sqlite3.Connection, owner: Aor) -> list[Binding]:
-    return [binding_from(row) for row in connection.execute(_BINDINGS, aor_values(owner))]
-
-
-def _has_waiting(connection: sqlite3.Connection, owner: Aor, now_s: int) -> bool:
-    return connection.execute(_ONE_WAITING, (*aor_values(owner), now_s)).fetchone() is not None
-
-
-_FIND_USER: Final = f"SELECT {', '.join(USER_COLUMNS)} FROM subscriber WHERE username = ? AND domain = ?"
-_ADD_USER: Final = (
-    f"INSERT INTO subscriber ({', '.join(NEW_USER_COLUMNS)}) VALUES ({', '.join('?' * len(NEW_USER_COLUMNS))})"
-    " ON CONFLICT (username, domain) DO UPDATE SET"
-    f" {', '.join(f'{column} = excluded.{column}' for column in NEW_USER_COLUMNS[2:])}"
-)
-_REMOVE_USER: Final = "DELETE FROM subscriber WHERE username = ? AND domain = ?"
-_LIST_USERS: Final = (
-    f"SELECT {', '.join(USER_COLUMNS)} FROM subscriber WHERE (domain, username) > (?, ?)"
-    " ORDER BY domain, username LIMIT ?"
-)
-
-
-def _find_users(connection: sqlite3.Connection, finds: Sequence[FindUser]) -> list[UserFound]:
-    return [UserFound(find.token, _find_user(connection, find.owner)) for find in finds]
-
-
-def _find_user(connection: sqlite3.Connection, owner: Aor) -> User | None:
-    row = connection.execute(_FIND_USER, aor_values(owner)).fetchone()
-    return None if row is None else user_from(row)
-
-
-def _add_user(connection: sqlite3.Connection, user: User) -> bool:
-    is_new = _find_user(connection, user.owner) is None
-    connection.execute(_ADD_USER, user_values(user))
-    return is_new
-
-
-def _remove_user(connection: sqlite3.Connection, owner: Aor) -> bool:
-    return connection.execute(_REMOVE_USER, aor_values(owner)).rowcount > 0
-
-
-def _list_users(connection: sqlite3.Connection, after: Aor | None, limit: int) -> list[User]:
-    place = ("", "") if after is None else (after.domain, after.username)
-    return [user_from(row) for row in connection.execute(_LIST_USERS, (*place, limit))]
-
-
-# The schema
-
-
-_VERSION: Final = "SELECT table_version FROM version WHERE table_name = 'silo'"
-
-
-def _create_schema(connection: sqlite3.Connection) -> None:
-    """Create what is missing; tables of Kamailio's get the columns that are ours."""
-    script = schema_script("sqlite")
-    with closing(sqlite3.connect(":memory:")) as model:
-        model.executescript(script)
-        for table in ("silo", "subscriber"):
-            present = {name for name, _ in _columns(connection, table)}
-            for name, definition in _columns(model, table) if present else ():
-                if name not in present:
-                    connection.execute(f"ALTER TABLE {table} ADD COLUMN {definition}")
-    # Not `executescript`, which would commit first.
-    statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            connection.execute(statement)
-            statement = ""
-
-
-def _columns(connection: sqlite3.Connection, table: str) -> list[tuple[str, str]]:
-    """Return (name, definition) of each column; none if there is no such table."""
-    columns: list[tuple[str, str]] = []
-    for _, name, kind, not_null, default, *_ in connection.execute(f"PRAGMA table_info({table})"):
-        definition = f"{name} {kind}"
-        if not_null:
-            definition += " NOT NULL"
-        if default is not None:
-            definition += f" DEFAULT {default}"
-        columns.append((name, definition))
-    return columns
 
 
 # Transactions and errors

@@ -19,6 +19,7 @@ from msilo_core.actions import (
     Expire,
     FindUser,
     LookUp,
+    Remind,
     Send,
     Settle,
     StorageFailed,
@@ -128,6 +129,8 @@ class World:
                 return finished(self.store.settle([action]))[0]
             case Expire():
                 return finished(self.store.expire([action]))[0]
+            case Remind():
+                return finished(self.store.remind([action]))[0]
             case _:
                 raise AssertionError(action)
 

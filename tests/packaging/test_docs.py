@@ -13,7 +13,7 @@ import click
 import msgspec
 import pytest
 
-from msilo_core import Aor, User
+from msilo_core import Aor, SiloConfig, User
 from msilo_core.actions import FindUser, UserFound
 from msilo_core.transactions import CLIENT_TABLE, SERVER_TABLE
 from msilo_runners import settings
@@ -24,7 +24,9 @@ from tests.runners.peer import Peer
 
 _ROOT = Path(__file__).parents[2]
 _DOCS = _ROOT / "docs"
-_SIP, _SETTINGS, _RUNNER = ((_DOCS / name).read_text() for name in ("sip.md", "settings.md", "runner.md"))
+_SIP, _SETTINGS, _RUNNER, _KAMAILIO = (
+    (_DOCS / name).read_text() for name in ("sip.md", "settings.md", "runner.md", "kamailio.md")
+)
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -125,7 +127,7 @@ def test_every_option_that_is_named_is_there() -> None:
         options |= {name for parameter in command.params for name in parameter.opts}
         if isinstance(command, click.Group):
             commands += command.commands.values()
-    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", _SETTINGS))
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", _SETTINGS + _KAMAILIO))
     assert len(named) > 10
     assert named <= options
 
@@ -155,6 +157,16 @@ def test_example_of_a_file_is_understood() -> None:
     (example,) = blocks(_SETTINGS, "toml")
     server = parse_settings(example).server
     assert (server.users, server.domains) == ("store", ("example.com",))
+
+
+def test_every_parameter_of_kamailio_has_its_row() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (?:`(.+?)`|none) \| \S.* \|$", _KAMAILIO, re.MULTILINE)
+    assert len({name for name, _ in rows}) == len(rows) == 34
+    ours = {name: str(default) for name, default in msgspec.structs.asdict(SiloConfig()).items()}
+    theirs = {**dict(rows), "add_date": "0"}
+    del theirs["db_url"]
+    assert theirs == {name: ours[name] for name in ours if name in theirs}
+    assert ours.keys() - theirs.keys() == {"reminder_sender", "time_zone", "content_types"}
 
 
 async def test_example_of_a_file_of_users_is_understood(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_relay_that_stores_answers_202_without_body_and_contact() -> None:
 )
 def test_lifetime_is_bounded_and_counts_from_the_arrival(headers: str, lifetime_s: int) -> None:
     # Section 7 has it count from a Date, where there is one. That is a clock of the sender's, and one that is wrong
-    # would cost the message; here it came two hours ago by it.
+    # would cost the message; by this one it expired two hours ago.
     world = World(Config(silo=SiloConfig(expire_time=1_000)))
     world.datagram(message(headers=headers))
     (row,) = finished(world.store.list())

@@ -1,9 +1,9 @@
-"""RFC 3862 (CPIM) and RFC 3994 (isComposing): such bodies are carried octet for octet, and not looked into."""
+"""RFC 3862 (CPIM): such bodies are carried octet for octet, and not looked into. RFC 3994: isComposing."""
 
 import pytest
 
 from tests.core.wire import crlf
-from tests.rfc.torture import kept
+from tests.rfc.torture import answered, kept
 
 CPIM = (
     b"From: MR SANDERS <im:piglet@100akerwood.com>\r\nTo: Depressed Donkey <im:eeyore@100akerwood.com>\r\n"
@@ -23,11 +23,21 @@ COMPOSING = (
     [
         ("message/cpim", CPIM),
         ("Message/CPIM; charset=utf-8", CPIM.replace(b"\r\n", b"\n")),
-        ("application/im-iscomposing+xml", COMPOSING),
         ('multipart/mixed;boundary="a, b"', b"--a, b\r\n\r\n" + CPIM + b"\r\n--a, b--\r\n"),
     ],
 )
 def test_body_is_stored_delivered_and_relayed_as_it_came(content_type: str, body: bytes) -> None:
+    row = kept(typed(content_type, body), "sip:eeyore@example.com")
+    assert (row.ctype, row.body) == (content_type, body)
+
+
+def test_notice_of_typing_is_answered_and_not_kept() -> None:
+    """It is true for seconds: "the refresh interval SHOULD be no shorter than 60 seconds" (RFC 3994 section 3.4)."""
+    answered(typed("application/im-iscomposing+xml", COMPOSING), "200 OK")
+
+
+def typed(content_type: str, body: bytes) -> bytes:
+    """Return a MESSAGE with a body of a type."""
     head = crlf(f"""
         MESSAGE sip:eeyore@example.com SIP/2.0
         Via: SIP/2.0/TCP piglet.example.com;branch=z9hG4bKcpim
@@ -40,5 +50,4 @@ def test_body_is_stored_delivered_and_relayed_as_it_came(content_type: str, body
         Content-Length: {len(body)}
 
         """)
-    row = kept(head + body, "sip:eeyore@example.com")
-    assert (row.ctype, row.body) == (content_type, body)
+    return head + body

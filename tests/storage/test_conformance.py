@@ -6,6 +6,7 @@ import pytest
 
 from msilo_core.actions import (
     Bound,
+    Due,
     Dump,
     Dumped,
     Expire,
@@ -14,6 +15,8 @@ from msilo_core.actions import (
     LookUp,
     Message,
     Outcome,
+    Refused,
+    Remind,
     Settle,
     Settled,
     StorageFailed,
@@ -27,6 +30,7 @@ from tests.storage.values import (
     BOB,
     CAROL,
     EVERY_OCTET,
+    HOSTILE_NAMES,
     NOW_MS,
     NOW_S,
     append,
@@ -34,6 +38,7 @@ from tests.storage.values import (
     binding,
     dump,
     message,
+    remind,
     settle,
     stores,
 )
@@ -131,6 +136,88 @@ class TestAppend:
         assert await store.dump([]) == []
         assert await store.settle([]) == []
         assert await store.expire([]) == []
+        assert await store.remind([]) == []
+
+
+class TestInboxFull:
+    async def test_no_more_than_the_bound(self, store: Storage) -> None:
+        (first,) = await store.append(stores(message(1), messages_max=3))
+        batch = stores(message(2), message(3), message(4), message(1, CAROL), message(5), messages_max=3)
+        answers = await store.append(batch)
+        kinds = [type(answer) for answer in (first, *answers)]
+        assert kinds == [Stored, Stored, Stored, Refused, Stored, Refused]
+        assert answers[2] == Refused(batch[2].token, 480, "Inbox Full")
+        assert [m.callid for m in await store.list(str(BOB))] == [message(n).callid for n in (1, 2, 3)]
+        # Numbers ascend in the order of arrival, the refused left out.
+        assert [m.callid for m in await store.list()] == [
+            message(n, owner).callid for n, owner in ((1, BOB), (2, BOB), (3, BOB), (1, CAROL))
+        ]
+
+    async def test_a_repeat_is_not_one_more(self, store: Storage) -> None:
+        numbers = await append(store, message(1), message(2, cseq=-1))
+        batch = stores(message(1), message(2, cseq=-1), message(3), message(3), message(4), message(1), messages_max=3)
+        answers = await store.append(batch)
+        said = [(type(answer), isinstance(answer, Stored) and answer.repeated) for answer in answers]
+        # Kamailio's rows have no key that tells a repeat.
+        assert said == [
+            (Stored, True), (Stored, False), (Refused, False), (Refused, False), (Refused, False), (Stored, True),
+        ]  # fmt: skip
+        assert [answer.message_id for answer in answers if isinstance(answer, Stored)][::2] == numbers[:1] * 2
+        assert len(await store.list()) == 3
+
+    async def test_a_repeat_within_the_batch_takes_the_last_place_but_once(self, store: Storage) -> None:
+        answers = await store.append(stores(message(1), message(1), message(2), message(3), messages_max=2))
+        said = [(type(answer), isinstance(answer, Stored) and answer.repeated) for answer in answers]
+        assert said == [(Stored, False), (Stored, True), (Stored, False), (Refused, False)]
+
+    async def test_each_has_the_bound_that_it_comes_with(self, store: Storage) -> None:
+        batch = [
+            *stores(message(1), message(2)),
+            *stores(message(3), messages_max=2),
+            *stores(message(4), messages_max=3),
+            *stores(message(5), messages_max=3),
+            *stores(message(6)),
+        ]
+        kinds = [type(answer) for answer in await store.append(batch)]
+        assert kinds == [Stored, Stored, Refused, Stored, Refused, Stored]
+
+    async def test_deferred_ones_count_and_those_set_aside_do_not(self, store: Storage) -> None:
+        dead, _ = await append(store, message(1), message(2, snd_time_s=NOW_S + 500))
+        assert [type(a) for a in await store.append(stores(message(3), messages_max=2))] == [Refused]
+        await dump(store)
+        assert await settle(store, dead, Outcome.REFUSED)
+        kinds = [type(a) for a in await store.append(stores(message(3), message(4), messages_max=2))]
+        assert kinds == [Stored, Refused]
+
+    async def test_there_is_room_again_after_a_delivery(self, store: Storage) -> None:
+        (number,) = await append(store, message(1))
+        assert [type(a) for a in await store.append(stores(message(2), messages_max=1))] == [Refused]
+        await dump(store)
+        assert await settle(store, number)
+        assert [type(a) for a in await store.append(stores(message(2), messages_max=1))] == [Stored]
+
+    async def test_what_a_database_refuses_takes_no_place(self, store: Storage) -> None:
+        batch = stores(message(1, inc_time_s=2**63), message(2), message(3), messages_max=2)
+        answers = await store.append(batch)
+        assert [answer.token for answer in answers] == [s.token for s in batch]
+        assert len(await store.list()) == 2
+
+    async def test_it_is_exact_also_among_servers(self, store: Storage, peer: Storage) -> None:
+        owners = [Aor(f"user{n}", "example.com") for n in range(4)]
+        answers: list[object] = []
+
+        async def fill(view: Storage, start: int, order: int) -> None:
+            for n in range(start, start + 10):
+                batch = stores(*(message(n, owner) for owner in owners[::order]), messages_max=25)
+                answers.extend(await view.append(batch))
+
+        async with anyio.create_task_group() as tasks:
+            for n in range(6):
+                tasks.start_soon(fill, (store, peer)[n % 2], 10 * n, (1, -1)[n % 2])
+        assert sum(type(answer) is Stored for answer in answers) == 100
+        assert sum(type(answer) is Refused for answer in answers) == 140
+        for owner in owners:
+            assert len(await store.list(str(owner))) == 25
 
 
 class TestDump:
@@ -157,7 +244,7 @@ class TestDump:
             store,
             message(1, exp_time_s=NOW_S),
             message(2, exp_time_s=NOW_S + 1),
-            message(3, snd_time_s=NOW_S - 10),
+            message(3, snd_time_s=NOW_S + 1000),
             message(4),
         )
         await dump(store)
@@ -318,18 +405,148 @@ class TestSettle:
         assert [m.reason for m in await store.list()] == ["a\ufffdb\ufffdc€" + "x" * 8192, "Busy Here"]
 
 
+class TestDeferred:
+    async def test_they_are_taken_when_their_time_has_come_in_the_order_of_arrival(self, store: Storage) -> None:
+        numbers = await append(
+            store,
+            message(1, snd_time_s=NOW_S + 20),
+            message(2),
+            message(3, snd_time_s=NOW_S),
+            message(4, snd_time_s=NOW_S + 10),
+            message(5),
+        )
+        first = await dump(store, messages_max=2)
+        assert [m.message_id for m in first.messages] == [numbers[1], numbers[2]]
+        assert [m.snd_time_s for m in first.messages] == [0, NOW_S]
+        assert [m.message_id for m in (await dump(store)).messages] == [numbers[n] for n in (1, 2, 4)]
+        later = await dump(store, now_ms=NOW_MS + 10_000)
+        assert [m.message_id for m in later.messages] == [numbers[n] for n in (1, 2, 3, 4)]
+        assert [m.message_id for m in (await dump(store, now_ms=NOW_MS + 20_000)).messages] == numbers
+
+    async def test_one_that_another_node_leased_is_not_passed_by(self, store: Storage, peer: Storage) -> None:
+        due, _ = await append(store, message(1, snd_time_s=NOW_S), message(2))
+        await dump(store, node="one", messages_max=1)
+        refused = await dump(peer, node="two")
+        assert (refused.messages, refused.busy_until_ms) == ((), NOW_MS + 10_000)
+        assert await settle(store, due, Outcome.RELEASED)
+        assert len((await dump(peer, node="two")).messages) == 2
+
+    async def test_they_do_not_wait_before(self, store: Storage) -> None:
+        await append(store, message(1, snd_time_s=NOW_S + 10, exp_time_s=NOW_S + 20))
+        (bound,) = await store.bind([bind(binding())])
+        assert isinstance(bound, Bound)
+        assert not bound.waiting
+        for now_s, is_waiting in ((NOW_S + 9, False), (NOW_S + 10, True), (NOW_S + 19, True), (NOW_S + 20, False)):
+            assert await store.look_up([LookUp(1, BOB, now_s)]) == [LookedUp(1, (binding(),), is_waiting)]
+            (bound,) = await store.bind([bind(now_s=now_s)])
+            assert isinstance(bound, Bound)
+            assert bound.waiting is is_waiting
+
+    @pytest.mark.parametrize(
+        ("outcome", "snd_time_s"),
+        [(Outcome.FAILED, 0), (Outcome.RELEASED, NOW_S), (Outcome.REFUSED, NOW_S)],
+        ids=lambda value: str(value),
+    )
+    async def test_one_that_failed_is_ordinary(self, store: Storage, outcome: Outcome, snd_time_s: int) -> None:
+        (number,) = await append(store, message(snd_time_s=NOW_S))
+        await dump(store)
+        assert await settle(store, number, outcome)
+        (kept,) = await store.list(dead=outcome is Outcome.REFUSED)
+        assert kept.snd_time_s == snd_time_s
+
+    async def test_many_are_taken_page_by_page(self, store: Storage) -> None:
+        numbers = await append(store, *(message(n, snd_time_s=NOW_S - n % 7 if n % 3 else 0) for n in range(60)))
+        taken: list[int] = []
+        while page := (await dump(store, messages_max=16)).messages:
+            taken += [m.message_id for m in page]
+            for leased in page:
+                assert await settle(store, leased.message_id)
+        assert taken == numbers
+
+
+class TestRemind:
+    async def test_owners_that_are_registered(self, store: Storage) -> None:
+        early, late, gone = (Aor(name, "example.com") for name in ("early", "late", "gone"))
+        await append(
+            store,
+            message(1, late, snd_time_s=NOW_S),
+            message(2, early, snd_time_s=NOW_S - 10),
+            message(3, early, snd_time_s=NOW_S - 5),
+            message(4, BOB, snd_time_s=NOW_S + 1),
+            message(5, gone, snd_time_s=NOW_S),
+            message(6, CAROL),
+        )
+        await store.bind([bind(binding(), owner=owner) for owner in (early, late, BOB, CAROL)])
+        await store.bind([bind(binding(expires_s=NOW_S), owner=gone)])
+        before = await store.list()
+        assert await remind(store) == (early, late)
+        # Until they are taken.
+        assert await remind(store, owners_max=1) == (early,)
+        assert await remind(store, now_s=NOW_S + 1) == (early, late, BOB)
+        after = [msgspec.structs.replace(m, snd_time_s=0) if m.owner == gone else m for m in before]
+        assert await store.list() == after
+
+    async def test_those_of_whoever_is_not_registered_become_ordinary(self, store: Storage) -> None:
+        await append(store, message(1, snd_time_s=NOW_S), message(2, snd_time_s=NOW_S + 1))
+        assert await remind(store) == ()
+        assert [m.snd_time_s for m in await store.list()] == [0, NOW_S + 1]
+
+    async def test_of_all_where_that_is_asked_for(self, store: Storage) -> None:
+        await append(store, message(1, snd_time_s=NOW_S), message(1, CAROL, snd_time_s=NOW_S - 1))
+        await store.bind([bind(binding())])
+        assert await remind(store, unregistered=True) == (CAROL, BOB)
+        assert [m.snd_time_s for m in await store.list()] == [NOW_S, NOW_S - 1]
+
+    @pytest.mark.parametrize("registered", [True, False])
+    async def test_not_what_is_leased_expired_or_set_aside(
+        self, store: Storage, peer: Storage, registered: bool
+    ) -> None:
+        dead, leased, _ = await append(
+            store,
+            message(1, snd_time_s=NOW_S),
+            message(2, snd_time_s=NOW_S),
+            message(3, snd_time_s=NOW_S - 2, exp_time_s=NOW_S),
+        )
+        if registered:
+            await store.bind([bind(binding())])
+        await dump(store)
+        assert await settle(store, dead, Outcome.REFUSED)
+        assert await remind(peer) == ()
+        (kept,) = (m for m in await store.list() if m.message_id == leased)
+        assert kept.snd_time_s == NOW_S
+        # The lease has ended.
+        assert await remind(peer, now_s=NOW_S + 10) == ((BOB,) if registered else ())
+
+    async def test_several_in_one_batch(self, store: Storage) -> None:
+        await append(store, message(1, snd_time_s=NOW_S), message(1, CAROL, snd_time_s=NOW_S + 1))
+        await store.bind([bind(binding()), bind(binding(), owner=CAROL)])
+        answers = await store.remind([Remind(1, NOW_S, 9), Remind(2, NOW_S + 1, 9)])
+        assert answers == [Due(1, (BOB,)), Due(2, (BOB, CAROL))]
+
+    @pytest.mark.parametrize("anyio_backend", ["asyncio"])
+    async def test_thousands_become_ordinary_in_steps(self, store: Storage) -> None:
+        for start in range(0, 10_003, 1000):
+            await append(store, *(message(n, snd_time_s=NOW_S) for n in range(start, min(start + 1000, 10_003))))
+        await store.bind([bind(binding(), owner=CAROL)])
+        await append(store, message(1, CAROL, snd_time_s=NOW_S + 1))
+        assert await remind(store, now_s=NOW_S + 1) == ()
+        assert await remind(store, now_s=NOW_S + 1) == (CAROL,)
+        assert all(m.snd_time_s == 0 for m in await store.list(str(BOB), limit=20_000))
+
+
 class TestExpire:
     async def test_what_expired_is_deleted(self, store: Storage) -> None:
         numbers = await append(
             store,
             message(1, exp_time_s=NOW_S),
             message(2, exp_time_s=NOW_S + 1),
-            message(3, exp_time_s=NOW_S - 1, snd_time_s=NOW_S),
+            message(3, exp_time_s=NOW_S - 1, snd_time_s=NOW_S - 2),
+            # Whoever defers a message gives it a life that begins then; Kamailio does not.
             message(4, exp_time_s=NOW_S - 1, snd_time_s=NOW_S + 1),
         )
-        assert await store.expire([Expire(7, NOW_MS)]) == [Expired(7, 2)]
-        assert [m.message_id for m in await store.list()] == [numbers[1], numbers[3]]
-        assert await store.expire([Expire(8, NOW_MS), Expire(9, NOW_MS + 1000)]) == [Expired(8, 0), Expired(9, 2)]
+        assert await store.expire([Expire(7, NOW_MS)]) == [Expired(7, 3)]
+        assert [m.message_id for m in await store.list()] == [numbers[1]]
+        assert await store.expire([Expire(8, NOW_MS), Expire(9, NOW_MS + 1000)]) == [Expired(8, 0), Expired(9, 1)]
         assert await store.list() == []
 
     async def test_not_while_it_is_being_delivered(self, store: Storage) -> None:
@@ -382,7 +599,7 @@ class TestManyCallers:
             for n in range(20):
                 tasks.start_soon(talk, n)
         assert await store.check() == StorageReport(
-            url=(await store.check()).url, version=8, messages=0, dead=0, bindings=20, users=0
+            url=(await store.check()).url, version=8, messages=0, deferred=0, dead=0, bindings=20, users=0
         )
 
     async def test_calls_of_one_kind_keep_their_order(self, store: Storage) -> None:
@@ -451,24 +668,24 @@ class TestOperator:
             await store.list(owner)
 
     async def test_check_counts(self, store: Storage, store_url: str) -> None:
-        dead, _, _ = await append(store, message(1), message(2), message(3))
+        dead, _, _ = await append(store, message(1), message(2), message(3, snd_time_s=NOW_S + 1))
         await dump(store)
         assert await settle(store, dead, Outcome.REFUSED)
         await store.bind([bind(binding("sip:a@192.0.2.1"), binding("sip:b@192.0.2.1"))])
         await store.add_user(User.with_password(BOB, "secret"))
-        expected = StorageReport(url=store_url, version=8, messages=2, dead=1, bindings=2, users=1)
+        expected = StorageReport(url=store_url, version=8, messages=2, deferred=1, dead=1, bindings=2, users=1)
         assert await store.check() == expected
 
 
 class TestOpening:
     async def test_everything_is_there_after_a_restart(self, store_url: str) -> None:
-        store = open_store(store_url)
+        store = open_store(store_url, names=HOSTILE_NAMES)
         async with store:
             (leased, waiting) = await append(store, message(1), message(2))
             await dump(store, messages_max=1)
             await store.bind([bind(binding())])
         # One in memory lasts as long as the object.
-        async with store if store_url == "memory:" else open_store(store_url) as again:
+        async with store if store_url == "memory:" else open_store(store_url, names=HOSTILE_NAMES) as again:
             assert [m.message_id for m in await again.list()] == [leased, waiting]
             assert (await dump(again, node="two")).busy_until_ms == NOW_MS + 10_000
             (found,) = await again.look_up([LookUp(1, BOB, NOW_S)])
@@ -480,14 +697,14 @@ class TestOpening:
             assert new > waiting
 
     async def test_it_may_be_opened_again(self, store_url: str) -> None:
-        store = open_store(store_url)
+        store = open_store(store_url, names=HOSTILE_NAMES)
         for n in range(3):
             async with store:
                 await append(store, message(n))
                 assert len(await store.list()) == n + 1
 
     async def test_a_number_is_never_given_twice(self, store_url: str) -> None:
-        store = open_store(store_url)
+        store = open_store(store_url, names=HOSTILE_NAMES)
         async with store:
             (number,) = await append(store, message(1))
             assert await settle(store, number, Outcome.WITHDRAWN)
@@ -497,7 +714,7 @@ class TestOpening:
 
     @pytest.mark.parametrize("store_url", ["sqlite", "postgres"], indirect=True)
     async def test_outside_of_its_context_it_is_no_use(self, store_url: str) -> None:
-        store = open_store(store_url)
+        store = open_store(store_url, names=HOSTILE_NAMES)
         with pytest.raises(LocalError, match="not open"):
             await store.append(stores(message()))
         async with store:

@@ -11,7 +11,19 @@ import anyio.to_thread
 import msgspec
 import pytest
 
-from msilo_core.actions import Bound, Completion, Dump, Dumped, Expire, LookedUp, LookUp, Outcome, StorageFailed, Stored
+from msilo_core.actions import (
+    Bound,
+    Completion,
+    Dump,
+    Dumped,
+    Expire,
+    LookedUp,
+    LookUp,
+    Outcome,
+    Remind,
+    StorageFailed,
+    Stored,
+)
 from msilo_core.errors import LocalError, SchemaError, StorageError, Unavailable
 from msilo_storage import Storage, create_schema, open_store
 from msilo_storage.postgres import PostgresStorage
@@ -131,6 +143,7 @@ def calls_of(store: Storage) -> list[Callable[[], Awaitable[object]]]:
         lambda: dump(store),
         lambda: settle(store, 10**9),
         lambda: store.expire([Expire(1, NOW_MS - 10**9)]),
+        lambda: store.remind([Remind(1, NOW_S, 10)]),
         store.list,
         store.check,
     ]
@@ -583,12 +596,16 @@ class TestRows:
         assert rows_read(console) < 2000
 
 
-# 20,000 messages to Bob, of which the older half were set aside, 20,000 to others, and a binding for each of those.
+# 30,000 messages to Bob, of which the oldest third were set aside and the next one are for later; 20,000 to others, of
+# which half were for earlier; and a binding for each of those.
 BIG_TABLES = f"""
-    INSERT INTO silo (username, domain, exp_time, callid, cseq, status)
-    SELECT 'bob', 'example.com', {NOW_S + 1000}, n, 1, (n <= 10000)::int FROM generate_series(1, 20000) AS n;
-    INSERT INTO silo (username, domain, exp_time, callid, cseq)
-    SELECT 'user' || n % 1000, 'example.com', {NOW_S + 1000}, n, 1 FROM generate_series(1, 20000) AS n;
+    INSERT INTO silo (username, domain, exp_time, callid, cseq, status, snd_time)
+    SELECT 'bob', 'example.com', {NOW_S + 1000}, n, 1, (n <= 10000)::int,
+        CASE WHEN n BETWEEN 10001 AND 20000 THEN {NOW_S + 500} ELSE 0 END
+    FROM generate_series(1, 30000) AS n;
+    INSERT INTO silo (username, domain, exp_time, callid, cseq, snd_time)
+    SELECT 'user' || n % 1000, 'example.com', {NOW_S + 1000}, n, 1, CASE WHEN n % 2 = 0 THEN {NOW_S - 1000} ELSE 0 END
+    FROM generate_series(1, 20000) AS n;
     INSERT INTO silo_location
     SELECT
         'user' || n, 'example.com', 'sip:x', '', 1, {NOW_S + 1000}, '', 1, '', '', 0, '', 'udp', '', 1, '', 1, 0, '', 0

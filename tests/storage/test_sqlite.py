@@ -201,11 +201,17 @@ class TestWork:
         assert steps_small < steps < 3 * steps_small
 
 
-# 10,000 messages to Bob, of which half were set aside, and as many to others.
+# 10,000 messages to Bob, of which half were set aside, and as many to others and for later.
 BIG_TABLES = f"""
     WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 20000)
     INSERT INTO silo (username, domain, exp_time, callid, cseq, status)
     SELECT iif(n % 2, 'bob', 'user' || n), 'example.com', {NOW_S + 1000}, n, 1, n % 4 = 1 FROM numbers;
+    WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 10000)
+    INSERT INTO silo (username, domain, exp_time, snd_time, callid, cseq)
+    SELECT
+        iif(n % 2, 'bob', 'user' || n), 'example.com', {NOW_S + 2000}, iif(n % 2, {NOW_S + 1000}, {NOW_S - 1000}),
+        'later ' || n, 1
+    FROM numbers;
 """
 
 

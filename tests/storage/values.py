@@ -8,12 +8,15 @@ import msgspec
 from msilo_core.actions import (
     Bind,
     Binding,
+    Due,
     Dump,
     Dumped,
     Expire,
     LookUp,
     Message,
     Outcome,
+    Refused,
+    Remind,
     Settle,
     Settled,
     Store,
@@ -21,12 +24,13 @@ from msilo_core.actions import (
 )
 from msilo_core.flow import Flow
 from msilo_core.uri import Aor
-from msilo_storage import Storage
+from msilo_storage import Storage, TableNames
 
 __all__ = [
     "BOB",
     "CAROL",
     "EVERY_OCTET",
+    "HOSTILE_NAMES",
     "NOW_MS",
     "NOW_S",
     "append",
@@ -35,6 +39,7 @@ __all__ = [
     "dump",
     "every_kind_of_work",
     "message",
+    "remind",
     "settle",
     "stores",
 ]
@@ -46,6 +51,24 @@ NOW_S = 1_800_000_000
 NOW_MS = NOW_S * 1000
 
 EVERY_OCTET = bytes(range(256))
+
+HOSTILE_NAMES = TableNames(
+    table="order",
+    id="n",
+    src_addr="from",
+    dst_addr="to",
+    username="domain",
+    domain="username",
+    inc_time="now_ms",
+    exp_time="expires",
+    snd_time="node",
+    ctype="given",
+    body="outcome",
+    extra_hdrs="SELECT",
+    callid="contact",
+    status="is_free",
+)
+"""Words of SQL, names that our statements use themselves, and two that were exchanged."""
 
 _tokens = count(1)
 
@@ -67,8 +90,8 @@ def message(n: int = 1, owner: Aor = BOB, **changes: object) -> Message:
     return msgspec.structs.replace(plain, **changes)
 
 
-def stores(*messages: Message) -> list[Store]:
-    return [Store(next(_tokens), message) for message in messages]
+def stores(*messages: Message, messages_max: int = 0) -> list[Store]:
+    return [Store(next(_tokens), message, messages_max) for message in messages]
 
 
 async def append(store: Storage, *messages: Message) -> list[int]:
@@ -112,6 +135,15 @@ async def settle(
     return not answer.lost
 
 
+async def remind(
+    store: Storage, *, now_s: int = NOW_S, owners_max: int = 100, unregistered: bool = False
+) -> tuple[Aor, ...]:
+    """Return owners whose deferred messages are due."""
+    (answer,) = await store.remind([Remind(next(_tokens), now_s, owners_max, unregistered)])
+    assert isinstance(answer, Due)
+    return answer.owners
+
+
 def binding(contact: str = "sip:bob@192.0.2.1", **changes: object) -> Binding:
     """A binding that expires 1,000 s from now."""
     plain = Binding(
@@ -135,11 +167,13 @@ def bind(*contacts: Binding, owner: Aor = BOB, cseq: int = 1, **changes: object)
 async def every_kind_of_work(store: Storage) -> None:
     """Find, change and delete a few rows of Bob's; what else there is stays as it is."""
     first, second, _ = await append(store, message(1), message(2, exp_time_s=NOW_S), message(1))
+    assert [type(answer) for answer in await store.append(stores(message(3), messages_max=2))] == [Refused]
     await store.bind([bind(binding()), bind(binding(expires_s=NOW_S), cseq=2)])
     await store.look_up([LookUp(next(_tokens), BOB, NOW_S)])
     for leased in (await dump(store, messages_max=3)).messages:
         assert await settle(store, leased.message_id, Outcome.FAILED)
     await store.expire([Expire(next(_tokens), NOW_MS)])
+    await store.remind([Remind(next(_tokens), NOW_S - 1500, 10)])
     await store.list(str(BOB), limit=3, dead=True)
     await store.list(limit=3, dead=True)
     assert await settle(store, first, Outcome.WITHDRAWN)

@@ -28,6 +28,7 @@ from msilo_core import (
     Message,
     Moment,
     Product,
+    Remind,
     Request,
     Response,
     Send,
@@ -68,7 +69,7 @@ def every_action_can_be_told_apart(action: Action) -> Flow | int | None:
     match action:
         case Send() | CloseFlow() | Dropped():
             return action.flow
-        case LookUp() | Bind() | Store() | FindUser() | Dump() | Settle() | Expire():
+        case LookUp() | Bind() | Store() | FindUser() | Dump() | Settle() | Expire() | Remind():
             return action.token
         case Answered():
             return action.number

@@ -1,31 +1,43 @@
 -- Kamailio's table `silo`, version 8: every column with its name and meaning. Where Kamailio made the table, what
 -- is missing is added, and what is there stays. VARCHAR without a length, for nothing may be cut, and not TEXT, which
 -- Kamailio's driver reads as an escaped blob. Times are BIGINT, for Unix time outgrows INTEGER in 2038.
-CREATE TABLE IF NOT EXISTS silo (
-    id         BIGSERIAL PRIMARY KEY NOT NULL,
-    src_addr   VARCHAR NOT NULL DEFAULT '',
-    dst_addr   VARCHAR NOT NULL DEFAULT '',
-    username   VARCHAR NOT NULL DEFAULT '',
-    domain     VARCHAR NOT NULL DEFAULT '',
-    inc_time   BIGINT  NOT NULL DEFAULT 0,
-    exp_time   BIGINT  NOT NULL DEFAULT 0,
-    snd_time   BIGINT  NOT NULL DEFAULT 0,
-    ctype      VARCHAR NOT NULL DEFAULT 'text/plain',
-    body       BYTEA,
+CREATE TABLE IF NOT EXISTS {silo} (
+    {id}         BIGSERIAL PRIMARY KEY NOT NULL,
+    {src_addr}   VARCHAR NOT NULL DEFAULT '',
+    {dst_addr}   VARCHAR NOT NULL DEFAULT '',
+    {username}   VARCHAR NOT NULL DEFAULT '',
+    {domain}     VARCHAR NOT NULL DEFAULT '',
+    {inc_time}   BIGINT  NOT NULL DEFAULT 0,
+    {exp_time}   BIGINT  NOT NULL DEFAULT 0,
+    {snd_time}   BIGINT  NOT NULL DEFAULT 0,
+    {ctype}      VARCHAR NOT NULL DEFAULT 'text/plain',
+    {body}       BYTEA,
     -- As Kamailio's blob encoder writes it: the literal text `\x`, then the octets in hexadecimal.
-    extra_hdrs TEXT,
-    callid     VARCHAR NOT NULL DEFAULT '',
+    {extra_hdrs} TEXT,
+    {callid}     VARCHAR NOT NULL DEFAULT '',
     -- 0: waits for delivery; otherwise set aside, with the status of the response that did it.
-    status     INTEGER NOT NULL DEFAULT 0
+    {status}     INTEGER NOT NULL DEFAULT 0
 );
 
-ALTER TABLE silo
-    ALTER COLUMN src_addr TYPE VARCHAR,
-    ALTER COLUMN dst_addr TYPE VARCHAR,
-    ALTER COLUMN username TYPE VARCHAR,
-    ALTER COLUMN domain   TYPE VARCHAR,
-    ALTER COLUMN ctype    TYPE VARCHAR,
-    ALTER COLUMN callid   TYPE VARCHAR,
+-- Indexes of a big table take long. While these are made Kamailio can still read; the next statement locks it out, and
+-- would make those with a condition anew that are on a column that it widens.
+
+-- In place of Kamailio's silo_account_idx (username, domain), which serves to find an owner's rows, but would now and
+-- then be taken to find one row by owner and number as well, and then reads the whole inbox.
+CREATE INDEX IF NOT EXISTS {silo_owner_idx} ON {silo} ({username}, {domain}, {id});
+
+CREATE INDEX IF NOT EXISTS {silo_expiry_idx} ON {silo} ({exp_time});
+
+-- Those whose time has come, of all owners. The sum keeps it from being taken to find those of one.
+CREATE INDEX IF NOT EXISTS {silo_due_idx} ON {silo} ({snd_time}) WHERE {status} + 0 = 0 AND {snd_time} > 0;
+
+ALTER TABLE {silo}
+    ALTER COLUMN {src_addr} TYPE VARCHAR,
+    ALTER COLUMN {dst_addr} TYPE VARCHAR,
+    ALTER COLUMN {username} TYPE VARCHAR,
+    ALTER COLUMN {domain}   TYPE VARCHAR,
+    ALTER COLUMN {ctype}    TYPE VARCHAR,
+    ALTER COLUMN {callid}   TYPE VARCHAR,
 
     -- CSeq number; -1 where Kamailio wrote the row.
     ADD COLUMN IF NOT EXISTS cseq        INTEGER NOT NULL DEFAULT -1,
@@ -45,21 +57,20 @@ ALTER TABLE silo
     ADD COLUMN IF NOT EXISTS lease_node  TEXT    NOT NULL DEFAULT '',
     ADD COLUMN IF NOT EXISTS lease_until BIGINT  NOT NULL DEFAULT 0;
 
--- In place of Kamailio's silo_account_idx (username, domain), which serves to find an owner's rows, but would now and
--- then be taken to find one row by owner and number as well, and then reads the whole inbox.
-CREATE INDEX IF NOT EXISTS silo_owner_idx ON silo (username, domain, id);
-DROP INDEX IF EXISTS silo_account_idx;
-
 -- The oldest message that waits for an owner, without walking over those that do not wait.
-CREATE INDEX IF NOT EXISTS silo_waiting_idx ON silo (username, domain, id) WHERE status = 0 AND snd_time = 0;
+CREATE INDEX IF NOT EXISTS {silo_waiting_idx} ON {silo} ({username}, {domain}, {id})
+    WHERE {status} = 0 AND {snd_time} = 0;
 
-CREATE INDEX IF NOT EXISTS silo_expiry_idx ON silo (exp_time);
+-- Those of an owner that wait for a time of their own.
+CREATE INDEX IF NOT EXISTS {silo_deferred_idx} ON {silo} ({username}, {domain}, {snd_time})
+    WHERE {status} = 0 AND {snd_time} > 0;
 
 -- What tells a repeat from a new message (RFC 3261 section 8.2.2.2).
-CREATE UNIQUE INDEX IF NOT EXISTS silo_repeat_idx ON silo (username, domain, callid, cseq, from_tag) WHERE cseq >= 0;
+CREATE UNIQUE INDEX IF NOT EXISTS {silo_repeat_idx} ON {silo} ({username}, {domain}, {callid}, cseq, from_tag)
+    WHERE cseq >= 0;
 
 -- Bindings of addresses of record (RFC 3261 section 10.3). The table is ours alone.
-CREATE TABLE IF NOT EXISTS silo_location (
+CREATE TABLE IF NOT EXISTS {silo_location} (
     username    TEXT    NOT NULL,
     domain      TEXT    NOT NULL,
     contact     TEXT    NOT NULL,
@@ -86,7 +97,7 @@ CREATE TABLE IF NOT EXISTS silo_location (
     PRIMARY KEY (username, domain, contact)
 );
 
-CREATE INDEX IF NOT EXISTS silo_location_expiry_idx ON silo_location (expires);
+CREATE INDEX IF NOT EXISTS {silo_location_expiry_idx} ON {silo_location} (expires);
 
 -- Kamailio's table `subscriber`, version 7: who may log in. The realm is the domain. Only its owner may alter it, and
 -- that may be Kamailio's: it is left alone where nothing is missing.
@@ -141,7 +152,7 @@ DECLARE
     added RECORD;
 BEGIN
     FOR added IN
-        SELECT * FROM (VALUES ('silo', 8), ('subscriber', 7)) AS ours (name, number)
+        SELECT * FROM (VALUES ({silo_text}, 8), ('subscriber', 7)) AS ours (name, number)
         WHERE NOT EXISTS (SELECT FROM version WHERE table_name = ours.name)
     LOOP
         INSERT INTO version (table_name, table_version) VALUES (added.name, added.number);

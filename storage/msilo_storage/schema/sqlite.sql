@@ -1,21 +1,21 @@
 -- Kamailio's table `silo`, version 8: every column with its name and meaning. It writes and reads these alone, so
 -- that ours, below them, all have defaults. SQLite does not hold text to a length.
-CREATE TABLE IF NOT EXISTS silo (
+CREATE TABLE IF NOT EXISTS {silo} (
     -- AUTOINCREMENT: the number of a message is never given to another.
-    id          INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
-    src_addr    TEXT    NOT NULL DEFAULT '',
-    dst_addr    TEXT    NOT NULL DEFAULT '',
-    username    TEXT    NOT NULL DEFAULT '',
-    domain      TEXT    NOT NULL DEFAULT '',
-    inc_time    INTEGER NOT NULL DEFAULT 0,
-    exp_time    INTEGER NOT NULL DEFAULT 0,
-    snd_time    INTEGER NOT NULL DEFAULT 0,
-    ctype       TEXT    NOT NULL DEFAULT 'text/plain',
-    body        BLOB,
-    extra_hdrs  BLOB,
-    callid      TEXT    NOT NULL DEFAULT '',
+    {id}          INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
+    {src_addr}    TEXT    NOT NULL DEFAULT '',
+    {dst_addr}    TEXT    NOT NULL DEFAULT '',
+    {username}    TEXT    NOT NULL DEFAULT '',
+    {domain}      TEXT    NOT NULL DEFAULT '',
+    {inc_time}    INTEGER NOT NULL DEFAULT 0,
+    {exp_time}    INTEGER NOT NULL DEFAULT 0,
+    {snd_time}    INTEGER NOT NULL DEFAULT 0,
+    {ctype}       TEXT    NOT NULL DEFAULT 'text/plain',
+    {body}        BLOB,
+    {extra_hdrs}  BLOB,
+    {callid}      TEXT    NOT NULL DEFAULT '',
     -- 0: waits for delivery; otherwise set aside, with the status of the response that did it.
-    status      INTEGER NOT NULL DEFAULT 0,
+    {status}      INTEGER NOT NULL DEFAULT 0,
 
     -- CSeq number; -1 where Kamailio wrote the row.
     cseq        INTEGER NOT NULL DEFAULT -1,
@@ -36,18 +36,27 @@ CREATE TABLE IF NOT EXISTS silo (
     lease_until INTEGER NOT NULL DEFAULT 0
 );
 
-CREATE INDEX IF NOT EXISTS silo_account_idx ON silo (username, domain);
+CREATE INDEX IF NOT EXISTS {silo_account_idx} ON {silo} ({username}, {domain});
 
 -- The oldest message that waits for an owner, without walking over those that do not wait.
-CREATE INDEX IF NOT EXISTS silo_waiting_idx ON silo (username, domain, id) WHERE status = 0 AND snd_time = 0;
+CREATE INDEX IF NOT EXISTS {silo_waiting_idx} ON {silo} ({username}, {domain}, {id})
+    WHERE {status} = 0 AND {snd_time} = 0;
 
-CREATE INDEX IF NOT EXISTS silo_expiry_idx ON silo (exp_time);
+-- Those of an owner that wait for a time of their own.
+CREATE INDEX IF NOT EXISTS {silo_deferred_idx} ON {silo} ({username}, {domain}, {snd_time})
+    WHERE {status} = 0 AND {snd_time} > 0;
+
+-- Those whose time has come, of all owners.
+CREATE INDEX IF NOT EXISTS {silo_due_idx} ON {silo} ({snd_time}) WHERE {status} = 0 AND {snd_time} > 0;
+
+CREATE INDEX IF NOT EXISTS {silo_expiry_idx} ON {silo} ({exp_time});
 
 -- What tells a repeat from a new message (RFC 3261 section 8.2.2.2).
-CREATE UNIQUE INDEX IF NOT EXISTS silo_repeat_idx ON silo (username, domain, callid, cseq, from_tag) WHERE cseq >= 0;
+CREATE UNIQUE INDEX IF NOT EXISTS {silo_repeat_idx} ON {silo} ({username}, {domain}, {callid}, cseq, from_tag)
+    WHERE cseq >= 0;
 
 -- Bindings of addresses of record (RFC 3261 section 10.3). The table is ours alone.
-CREATE TABLE IF NOT EXISTS silo_location (
+CREATE TABLE IF NOT EXISTS {silo_location} (
     username    TEXT    NOT NULL,
     domain      TEXT    NOT NULL,
     contact     TEXT    NOT NULL,
@@ -74,7 +83,7 @@ CREATE TABLE IF NOT EXISTS silo_location (
     PRIMARY KEY (username, domain, contact)
 ) WITHOUT ROWID;
 
-CREATE INDEX IF NOT EXISTS silo_location_expiry_idx ON silo_location (expires);
+CREATE INDEX IF NOT EXISTS {silo_location_expiry_idx} ON {silo_location} (expires);
 
 -- Kamailio's table `subscriber`, version 7: who may log in. The realm is the domain.
 CREATE TABLE IF NOT EXISTS subscriber (
@@ -105,6 +114,6 @@ CREATE TABLE IF NOT EXISTS version (
 );
 
 INSERT INTO version (table_name, table_version)
-    SELECT 'silo', 8 WHERE NOT EXISTS (SELECT 1 FROM version WHERE table_name = 'silo');
+    SELECT {silo_text}, 8 WHERE NOT EXISTS (SELECT 1 FROM version WHERE table_name = {silo_text});
 INSERT INTO version (table_name, table_version)
     SELECT 'subscriber', 7 WHERE NOT EXISTS (SELECT 1 FROM version WHERE table_name = 'subscriber');

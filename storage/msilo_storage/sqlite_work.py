@@ -1,0 +1,340 @@
+"""What the store in SQLite does on a connection, inside the transaction of a batch."""
+
+import sqlite3
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any, Final
+
+from msilo_core.actions import (
+    Bind,
+    Binding,
+    Bound,
+    Due,
+    Dump,
+    Dumped,
+    Expire,
+    Expired,
+    FindUser,
+    LookedUp,
+    LookUp,
+    Message,
+    Outcome,
+    Refused,
+    Remind,
+    Settle,
+    Settled,
+    Store,
+    Stored,
+    UserFound,
+)
+from msilo_core.registrar import Rejection, preferred
+from msilo_core.uri import Aor
+from msilo_core.users import User
+from msilo_storage.rows import (
+    BINDING_COLUMNS,
+    NEW_MESSAGE_COLUMNS,
+    NEW_MESSAGE_WORDS,
+    NEW_USER_COLUMNS,
+    READ_MESSAGE,
+    USER_COLUMNS,
+    aor_values,
+    binding_from,
+    binding_values,
+    message_from,
+    message_values,
+    repeat_key,
+    user_from,
+    user_values,
+)
+from msilo_storage.rules import (
+    DUE_ROWS_MAX,
+    EXPIRE_ROWS_MAX,
+    Inventory,
+    fold,
+    inbox_full,
+    leasable,
+    legible,
+    status_after,
+)
+from msilo_storage.tables import Sql
+
+__all__ = [
+    "add_user",
+    "append",
+    "bind",
+    "dump",
+    "expire",
+    "find_users",
+    "list_messages",
+    "list_users",
+    "look_up",
+    "remind",
+    "remove_user",
+    "settle",
+]
+
+_INSERT: Final = (
+    f"INSERT INTO {{silo}} ({NEW_MESSAGE_WORDS}) VALUES ({', '.join('?' * len(NEW_MESSAGE_COLUMNS))})"
+    " ON CONFLICT DO NOTHING"
+)
+_COUNT_REPEAT: Final = (
+    "UPDATE {silo} SET repeats = repeats + 1"
+    " WHERE {username} = ? AND {domain} = ? AND {callid} = ? AND cseq = ? AND from_tag = ? AND cseq >= 0"
+    " RETURNING {id}"
+)
+_COUNT_KEPT: Final = (
+    "SELECT (SELECT count(*) FROM (SELECT 1 FROM {silo}"
+    " WHERE {username} = ?1 AND {domain} = ?2 AND {status} = 0 AND {snd_time} = 0 LIMIT ?3))"
+    " + (SELECT count(*) FROM (SELECT 1 FROM {silo}"
+    " WHERE {username} = ?1 AND {domain} = ?2 AND {status} = 0 AND {snd_time} > 0 LIMIT ?3))"
+)
+
+
+def append(connection: sqlite3.Connection, stores: Sequence[Store], sql: Sql) -> list[Stored | Refused]:
+    answers: list[Stored | Refused] = []
+    messages_max = max(store.messages_max for store in stores)
+    kept: dict[Aor, int] = {}
+    for store in stores:
+        message = store.message
+        if store.messages_max:
+            if message.owner not in kept:
+                counted = (*aor_values(message.owner), messages_max)
+                (kept[message.owner],) = connection.execute(sql(_COUNT_KEPT), counted).fetchone()
+            if kept[message.owner] >= store.messages_max and not _is_repeat(connection, sql, message):
+                answers.append(inbox_full(store))
+                continue
+        # Measured: one execute for each row costs what executemany does, and says which row was there before.
+        cursor = connection.execute(sql(_INSERT), message_values(message))
+        if cursor.rowcount:
+            assert cursor.lastrowid is not None
+            answers.append(Stored(store.token, cursor.lastrowid))
+            if message.owner in kept:
+                kept[message.owner] += 1
+        else:
+            key = repeat_key(message)
+            assert key is not None
+            (message_id,) = connection.execute(sql(_COUNT_REPEAT), key).fetchone()
+            answers.append(Stored(store.token, message_id, repeated=True))
+    return answers
+
+
+def look_up(connection: sqlite3.Connection, lookups: Sequence[LookUp], sql: Sql) -> list[LookedUp]:
+    answers: list[LookedUp] = []
+    for lookup in lookups:
+        known = _bindings(connection, sql, lookup.owner)
+        alive = tuple(sorted((b for b in known if b.expires_s > lookup.now_s), key=preferred))
+        waiting = bool(alive) and _has_waiting(connection, sql, lookup.owner, lookup.now_s)
+        answers.append(LookedUp(lookup.token, alive, waiting))
+    return answers
+
+
+_REPLACE_BINDING: Final = (
+    f"INSERT OR REPLACE INTO {{silo_location}} ({', '.join(BINDING_COLUMNS)})"
+    f" VALUES ({', '.join('?' * len(BINDING_COLUMNS))})"
+)
+_DELETE_BINDING: Final = "DELETE FROM {silo_location} WHERE username = ? AND domain = ? AND contact = ?"
+
+
+def bind(connection: sqlite3.Connection, binds: Sequence[Bind], sql: Sql) -> list[Bound | Refused]:
+    inventory: Inventory = {}
+    for bind in binds:
+        if bind.owner not in inventory:
+            inventory[bind.owner] = {b.contact: b for b in _bindings(connection, sql, bind.owner)}
+    changes = fold(inventory, binds)
+    connection.executemany(
+        sql(_REPLACE_BINDING),
+        [binding_values(owner, binding) for owner, binding in changes.written],
+    )
+    removed = [(*aor_values(owner), contact) for owner, contact in changes.removed]
+    connection.executemany(sql(_DELETE_BINDING), removed)
+    answers: list[Bound | Refused] = []
+    for bind, result in zip(binds, changes.results, strict=True):
+        if isinstance(result, Rejection):
+            answers.append(Refused(bind.token, result.status, result.reason))
+        else:
+            waiting = bool(result.bindings) and _has_waiting(connection, sql, bind.owner, bind.now_s)
+            answers.append(Bound(bind.token, result.bindings, waiting))
+    return answers
+
+
+_ROW: Final = "WHERE {username} = ? AND {domain} = ? AND {id} = ?"
+_OF_OWNER: Final = "{username} = :username AND {domain} = :domain AND {status} = 0 AND {exp_time} > :now_s"
+# Two indexes: whoever has thousands of messages for next year need not read them each time.
+_ORDINARY: Final = f" FROM {{silo}} AS silo WHERE {_OF_OWNER} AND {{snd_time}} = 0"
+_DUE: Final = f" FROM {{silo}} AS silo WHERE {_OF_OWNER} AND {{snd_time}} > 0 AND {{snd_time}} <= :now_s"
+_READ_WAITING: Final = f"SELECT {READ_MESSAGE}, lease_node, lease_until"
+_OLDEST_WAITING: Final = (
+    f"SELECT * FROM ({_READ_WAITING}{_ORDINARY} ORDER BY silo.{{id}} LIMIT :messages_max)"
+    f" UNION ALL SELECT * FROM ({_READ_WAITING}{_DUE} ORDER BY +silo.{{id}} LIMIT :messages_max)"
+    " ORDER BY id LIMIT :messages_max"
+)
+_LEASE: Final = f"UPDATE {{silo}} SET lease_node = ?, lease_until = ? {_ROW}"
+
+
+def dump(connection: sqlite3.Connection, dumps: Sequence[Dump], sql: Sql) -> list[Dumped]:
+    answers: list[Dumped] = []
+    for dump in dumps:
+        owner = aor_values(dump.owner)
+        asked = {**_inbox(dump.owner, dump.now_ms // 1000), "messages_max": dump.messages_max}
+        rows = connection.execute(sql(_OLDEST_WAITING), asked).fetchall()
+        count, busy_until_ms = leasable(((row[-2], row[-1]) for row in rows), dump)
+        messages = tuple(map(message_from, rows[:count]))
+        leases = [(dump.node, dump.lease_until_ms, *owner, message.message_id) for message in messages]
+        connection.executemany(sql(_LEASE), leases)
+        answers.append(Dumped(dump.token, messages, busy_until_ms))
+    return answers
+
+
+_HELD_ROW: Final = f"{_ROW} AND lease_node = ? AND {{status}} = 0"
+_WITHDRAW: Final = f"DELETE FROM {{silo}} {_ROW}"
+_DELIVER: Final = f"DELETE FROM {{silo}} {_HELD_ROW}"
+_RELEASE: Final = f"UPDATE {{silo}} SET lease_node = '', lease_until = 0 {_HELD_ROW}"
+_GIVE_BACK: Final = (
+    "UPDATE {silo} SET lease_node = '', lease_until = 0, attempts = attempts + 1,"
+    f" {{status}} = ?, last_status = ?, reason = ?, {{snd_time}} = iif(?, 0, {{snd_time}}) {_HELD_ROW}"
+)
+
+
+def settle(connection: sqlite3.Connection, settles: Sequence[Settle], sql: Sql) -> list[Settled]:
+    answers: list[Settled] = []
+    for settle in settles:
+        row = (*aor_values(settle.owner), settle.message_id)
+        match settle.outcome:
+            case Outcome.WITHDRAWN:
+                cursor = connection.execute(sql(_WITHDRAW), row)
+            case Outcome.DELIVERED:
+                cursor = connection.execute(sql(_DELIVER), (*row, settle.node))
+            case Outcome.RELEASED:
+                cursor = connection.execute(sql(_RELEASE), (*row, settle.node))
+            case Outcome.REFUSED | Outcome.FAILED:
+                has_failed = settle.outcome is Outcome.FAILED
+                noted = (status_after(settle), settle.status, legible(settle.reason), has_failed)
+                cursor = connection.execute(sql(_GIVE_BACK), (*noted, *row, settle.node))
+        answers.append(Settled(settle.token, lost=cursor.rowcount == 0))
+    return answers
+
+
+_DELETE_EXPIRED: Final = (
+    "DELETE FROM {silo} WHERE {id} IN (SELECT {id} FROM {silo}"
+    " WHERE {exp_time} <= :now_s AND lease_until <= :now_ms"
+    " ORDER BY {exp_time} LIMIT :rows_max)"
+)
+_DELETE_EXPIRED_BINDINGS: Final = "DELETE FROM {silo_location} WHERE expires <= :now_s"
+
+
+def expire(connection: sqlite3.Connection, expires: Sequence[Expire], sql: Sql) -> list[Expired]:
+    answers: list[Expired] = []
+    for expire in expires:
+        values = {"now_ms": expire.now_ms, "now_s": expire.now_ms // 1000, "rows_max": EXPIRE_ROWS_MAX}
+        deleted = connection.execute(sql(_DELETE_EXPIRED), values).rowcount
+        connection.execute(sql(_DELETE_EXPIRED_BINDINGS), values)
+        answers.append(Expired(expire.token, deleted))
+    return answers
+
+
+_LONGEST_DUE: Final = (
+    "SELECT {username}, {domain}, {id}, :unregistered OR EXISTS ("
+    "SELECT 1 FROM {silo_location} AS location WHERE location.username = silo.{username}"
+    " AND location.domain = silo.{domain} AND location.expires > :now_s"
+    ") FROM {silo} AS silo WHERE {status} = 0 AND {snd_time} > 0 AND {snd_time} <= :now_s AND {exp_time} > :now_s"
+    " AND lease_until <= 1000 * :now_s ORDER BY silo.{snd_time} LIMIT :rows_max"
+)
+_MAKE_ORDINARY: Final = f"UPDATE {{silo}} SET {{snd_time}} = 0 {_ROW}"
+
+
+def remind(connection: sqlite3.Connection, reminds: Sequence[Remind], sql: Sql) -> list[Due]:
+    answers: list[Due] = []
+    for remind in reminds:
+        values = {"now_s": remind.now_s, "unregistered": remind.unregistered, "rows_max": DUE_ROWS_MAX}
+        owners: dict[Aor, None] = {}
+        ordinary: list[tuple[str, str, int]] = []
+        for username, domain, message_id, is_known in connection.execute(sql(_LONGEST_DUE), values):
+            if is_known:
+                owners[Aor(username, domain)] = None
+            else:
+                ordinary.append((username, domain, message_id))
+        connection.executemany(sql(_MAKE_ORDINARY), ordinary)
+        answers.append(Due(remind.token, tuple(islice(owners, remind.owners_max))))
+    return answers
+
+
+_LIST: Final = (
+    f"SELECT {READ_MESSAGE} FROM {{silo}} AS silo WHERE {{id}} > ? AND ({{status}} <> 0) = ?"
+    " ORDER BY silo.{id} LIMIT ?"
+)
+_LIST_OF_OWNER: Final = _LIST.replace("WHERE", "WHERE {username} = ? AND {domain} = ? AND")
+
+
+def list_messages(
+    connection: sqlite3.Connection, sql: Sql, owner: Aor | None, after: int, limit: int, dead: bool
+) -> list[Message]:
+    if owner is None:
+        rows = connection.execute(sql(_LIST), (after, dead, limit))
+    else:
+        rows = connection.execute(sql(_LIST_OF_OWNER), (*aor_values(owner), after, dead, limit))
+    return [message_from(row) for row in rows]
+
+
+_BINDINGS: Final = f"SELECT {', '.join(BINDING_COLUMNS)} FROM {{silo_location}} WHERE username = ? AND domain = ?"
+_IS_WAITING: Final = f"SELECT EXISTS (SELECT 1{_ORDINARY}) OR EXISTS (SELECT 1{_DUE})"
+
+
+def _bindings(connection: sqlite3.Connection, sql: Sql, owner: Aor) -> list[Binding]:
+    return [binding_from(row) for row in connection.execute(sql(_BINDINGS), aor_values(owner))]
+
+
+_REPEATED: Final = (
+    "SELECT 1 FROM {silo}"
+    " WHERE {username} = ? AND {domain} = ? AND {callid} = ? AND cseq = ? AND from_tag = ? AND cseq >= 0"
+)
+
+
+def _is_repeat(connection: sqlite3.Connection, sql: Sql, message: Message) -> bool:
+    key = repeat_key(message)
+    return key is not None and connection.execute(sql(_REPEATED), key).fetchone() is not None
+
+
+def _has_waiting(connection: sqlite3.Connection, sql: Sql, owner: Aor, now_s: int) -> bool:
+    (is_waiting,) = connection.execute(sql(_IS_WAITING), _inbox(owner, now_s)).fetchone()
+    return bool(is_waiting)
+
+
+def _inbox(owner: Aor, now_s: int) -> dict[str, Any]:
+    return {"username": owner.username, "domain": owner.domain, "now_s": now_s}
+
+
+_FIND_USER: Final = f"SELECT {', '.join(USER_COLUMNS)} FROM subscriber WHERE username = ? AND domain = ?"
+_ADD_USER: Final = (
+    f"INSERT INTO subscriber ({', '.join(NEW_USER_COLUMNS)}) VALUES ({', '.join('?' * len(NEW_USER_COLUMNS))})"
+    " ON CONFLICT (username, domain) DO UPDATE SET"
+    f" {', '.join(f'{column} = excluded.{column}' for column in NEW_USER_COLUMNS[2:])}"
+)
+_REMOVE_USER: Final = "DELETE FROM subscriber WHERE username = ? AND domain = ?"
+_LIST_USERS: Final = (
+    f"SELECT {', '.join(USER_COLUMNS)} FROM subscriber WHERE (domain, username) > (?, ?)"
+    " ORDER BY domain, username LIMIT ?"
+)
+
+
+def find_users(connection: sqlite3.Connection, finds: Sequence[FindUser]) -> list[UserFound]:
+    return [UserFound(find.token, _find_user(connection, find.owner)) for find in finds]
+
+
+def _find_user(connection: sqlite3.Connection, owner: Aor) -> User | None:
+    row = connection.execute(_FIND_USER, aor_values(owner)).fetchone()
+    return None if row is None else user_from(row)
+
+
+def add_user(connection: sqlite3.Connection, user: User) -> bool:
+    is_new = _find_user(connection, user.owner) is None
+    connection.execute(_ADD_USER, user_values(user))
+    return is_new
+
+
+def remove_user(connection: sqlite3.Connection, owner: Aor) -> bool:
+    return connection.execute(_REMOVE_USER, aor_values(owner)).rowcount > 0
+
+
+def list_users(connection: sqlite3.Connection, after: Aor | None, limit: int) -> list[User]:
+    place = ("", "") if after is None else (after.domain, after.username)
+    return [user_from(row) for row in connection.execute(_LIST_USERS, (*place, limit))]
