@@ -5,6 +5,7 @@
     [server]
     listen = ["udp://192.0.2.2:5060", "tcp://192.0.2.2:5060"]
     role = "server"               # or "silo": beside a proxy
+    route = "my_routes:MyRoute"   # route functions of your own instead of the role's
     backend = "asyncio"           # or "trio"
     domain = ["example.com"]
     trust = ["192.0.2.0/24"]
@@ -65,15 +66,6 @@ STORE: Final = "store"
 
 S = TypeVar("S", bound=msgspec.Struct)
 
-# Parameters of Kamailio's msilo that are not ours yet: their nearest known name would be a wrong suggestion.
-_LATER_PARAMETERS: Final = frozenset({
-    "add_contact", "contact_hdr", "content_type_hdr", "db_table", "extra_hdrs", "extra_hdrs_avp",
-    "from_address", "max_messages", "offline_message", "outbound_proxy", "reminder", "sc_body", "sc_callid",
-    "sc_ctype", "sc_exp_time", "sc_from", "sc_inc_time", "sc_mid", "sc_snd_time", "sc_status",
-    "sc_stored_hdrs", "sc_to", "sc_uri_host", "sc_uri_user", "send_time", "skip_notification_flag",
-    "snd_time_avp", "use_contact", "use_mode",
-})  # fmt: skip
-
 
 class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What :class:`msilo_runners.Server` is told.
@@ -83,6 +75,8 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
         storage: a storage URL, such as ``sqlite:///relative.db``, ``sqlite:////absolute/path.db``,
             ``postgresql://…`` or ``memory:``.
         role: ``server``, registrar, relay and silo in one, or ``silo``, which stores what a proxy sends it.
+        route: route functions of your own, such as ``my_routes:MyRoute``, instead of those of the role; empty:
+            none. For `msilo serve`; :class:`msilo_runners.Server` takes an instance.
         domains: host parts whose users are ours, names or IP addresses; empty: any, which cannot be with `users`.
         trusted: networks in CIDR form whose requests are believed; None: this machine, or nobody if there are `users`.
         users: who may log in with a password: ``store``, for the table ``subscriber``, or the name of a file; empty:
@@ -106,6 +100,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     listen: tuple[str, ...] = ("udp://127.0.0.1:5060", "tcp://127.0.0.1:5060")
     storage: str = "sqlite:///msilo.db"
     role: Role = "server"
+    route: str = ""
     domains: tuple[str, ...] = ()
     trusted: tuple[str, ...] | None = None
     users: str = ""
@@ -200,6 +195,7 @@ def parse_settings(text: str) -> Settings:
             listen=server.listen,
             storage=file.storage.url,
             role=server.role,
+            route=server.route,
             domains=server.domain,
             trusted=server.trust,
             users=file.auth.users,
@@ -220,6 +216,8 @@ def parse_settings(text: str) -> Settings:
 def with_parameters(silo: SiloConfig, assignments: Iterable[str]) -> SiloConfig:
     """Return `silo` changed by assignments such as ``expire_time=3600``, the later one winning.
 
+    The values of a list are parted by commas: ``content_types=text/plain,text/html``.
+
     Raises:
         SettingsError: one that is none, an unknown parameter, or a value that does not fit.
     """
@@ -228,13 +226,15 @@ def with_parameters(silo: SiloConfig, assignments: Iterable[str]) -> SiloConfig:
         name, equals, value = assignment.partition("=")
         if not equals:
             raise SettingsError(f"{assignment!r} sets nothing: give PARAM=VALUE, such as expire_time=3600")
-        values[name.strip()] = value.strip()
+        # Blanks only: header lines end in CRLF.
+        values[name.strip()] = value.strip(" ")
     return _convert(SiloConfig, "msilo.", values, base=silo, strict=False)
 
 
 class _ServerTable(msgspec.Struct):
     listen: tuple[str, ...] = ServerConfig().listen
     role: Role = "server"
+    route: str = ""
     backend: Backend = "asyncio"
     domain: tuple[str, ...] = ()
     trust: tuple[str, ...] | None = None
@@ -289,6 +289,8 @@ def _convert(
                 raise SettingsError(f"{key} = {_shown(value)} is not a table: write [{key}] above its keys")
             converted[key] = _convert(wanted, f"{key}.", cast("dict[str, object]", value))
             continue
+        if not strict and wanted == tuple[str, ...]:
+            value = [part.strip() for part in str(value).split(",")] if value else []
         try:
             converted[key] = msgspec.convert(value, wanted, strict=strict)
         except msgspec.ValidationError:
@@ -302,8 +304,6 @@ def _convert(
 def _unknown(key: str, prefix: str, known: Iterable[str]) -> str:
     if prefix == "msilo." and key == "db_url":
         return "msilo.db_url has another place here: give --storage URL, or url under [storage]"
-    if prefix == "msilo." and key in _LATER_PARAMETERS:
-        return f"msilo.{key} is not supported yet: leave it out"
     nearest = difflib.get_close_matches(key, known, n=1)
     what = "table" if not prefix else "key"
     remedy = f"did you mean {prefix}{nearest[0]}?" if nearest else f"known are {', '.join(sorted(known))}"

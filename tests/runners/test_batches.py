@@ -17,6 +17,8 @@ from msilo_core.actions import (
     LookUp,
     Message,
     Outcome,
+    Refused,
+    Remind,
     Settle,
     StorageAction,
     StorageFailed,
@@ -43,7 +45,7 @@ class GatedStorage(MemoryStorage):
         self.error: Exception | None = None
         self.lost_completions = 0
 
-    async def append(self, stores: Sequence[Store]) -> list[Stored | StorageFailed]:
+    async def append(self, stores: Sequence[Store]) -> list[Stored | Refused | StorageFailed]:
         self.batches.append([store.token for store in stores])
         if self.gate is not None:
             await self.gate.wait()
@@ -115,13 +117,16 @@ async def test_each_kind_of_action_reaches_the_store_and_is_completed() -> None:
             LookUp(4, BOB, 2),
             Bind(5, BOB, 2, "call", 1),
             Expire(6, 2_000),
+            Remind(8, 2, 10),
             FindUser(7, BOB),
         )
-        await work.until_completed(7)
-        assert sorted(work.tokens) == [1, 2, 3, 4, 5, 6, 7]
+        await work.until_completed(8)
+        assert sorted(work.tokens) == [1, 2, 3, 4, 5, 6, 7, 8]
         assert not [done for done in work.completed if isinstance(done, StorageFailed)]
-        assert set(work.batches.counts) == {"LookUp", "FindUser", "Bind", "Store", "Dump", "Settle", "Expire"}
-        assert list(work.batches.counts.values()) == [BatchCounts(1, 1, 1)] * 7
+        assert set(work.batches.counts) == {
+            "LookUp", "FindUser", "Bind", "Store", "Dump", "Settle", "Expire", "Remind",
+        }  # fmt: skip
+        assert list(work.batches.counts.values()) == [BatchCounts(1, 1, 1)] * 8
 
 
 async def test_what_comes_during_a_commit_is_one_batch_in_order_and_no_larger_than_the_limit() -> None:

@@ -87,6 +87,15 @@ class TestMistakes:
         [
             ([], "no command was given: see 'msilo --help'"),
             (["silo"], "no command was given: see 'msilo silo --help'"),
+            (["config"], "no command was given: see 'msilo config --help'"),
+            (["config", "check", "none.toml"], "none.toml: No such file or directory"),
+            (["config", "check", "."], r"\.: Is a directory"),
+            (["config", "import-kamailio", "none.cfg"], r"none\.cfg: No such file or directory"),
+            (["config", "import-kamailio", "."], r"\.: Is a directory"),
+            (
+                ["config", "import-kamailio", "none.cfg", "--define", "1"],
+                "'1' defines nothing: give NAME or NAME=VALUE",
+            ),
             (["serv"], r"No such command 'serv'\..*"),
             (["serve", "--lisen", "x"], r"No such option '--lisen'\..*"),
             (["serve", "--role", "proxy"], r"Invalid value for '--role': 'proxy' is not one of 'server', 'silo'\."),
@@ -104,7 +113,7 @@ class TestMistakes:
             ),
             (["serve", "--listen", "udp://192.0.2.77:5060", "--trust", "10.0.0.0/8"], "cannot listen on .*"),
             (["serve", "--trust", "10.0.0.1/8"], "'10.0.0.1/8' is an address within a network: give 10.0.0.0/8"),
-            (["serve", "--set", "send_time=3"], "msilo.send_time is not supported yet: leave it out"),
+            (["serve", "--set", "send_time=-3"], "msilo.send_time = -3 is out of range: give 0 to 4294967295"),
             (["serve", "--set", "expire_tim=3"], r".* did you mean msilo\.expire_time\?"),
             (["serve", "--config", "/nowhere.toml"], "/nowhere.toml: No such file or directory"),
             (
@@ -178,7 +187,19 @@ class TestHelp:
         assert re.fullmatch(r"msilo \d+\.\d+\.\d+\n", done.stdout)
         assert (done.returncode, done.stderr) == (0, "")
 
-    @pytest.mark.parametrize("command", [(), ("serve",), ("send",), ("listen",), ("silo", "list"), ("db", "init")])
+    @pytest.mark.parametrize(
+        "command",
+        [
+            (),
+            ("serve",),
+            ("send",),
+            ("listen",),
+            ("silo", "list"),
+            ("db", "init"),
+            ("config", "check"),
+            ("config", "import-kamailio"),
+        ],
+    )
     def test_every_command_explains_itself(self, command: tuple[str, ...]) -> None:
         done = run_msilo(*command, "--help")
         assert done.stdout.startswith(f"Usage: {' '.join(('msilo', *command))} ")

@@ -1,11 +1,13 @@
 """The settings file and what is said about a wrong one: the key, the value and the remedy, in one line."""
 
+import re
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from msilo_core.config import AuthConfig, Config, SiloConfig
+from msilo_core import SiloConfig
+from msilo_core.config import AuthConfig, Config
 from msilo_core.limits import Limits
 from msilo_core.uri import parse_aor
 from msilo_runners import ServerConfig, SettingsError
@@ -127,11 +129,90 @@ def test_every_limit_can_be_set(name: str) -> None:
     assert getattr(parse_settings(f"[limits]\n{name} = 12345").server.limits, name) == 12345
 
 
-@pytest.mark.parametrize("name", SiloConfig.__struct_fields__)
-def test_every_parameter_of_msilo_can_be_set_in_both_ways(name: str) -> None:
-    expected = msgspec.structs.replace(SiloConfig(), **{name: 1})
-    assert parse_settings(f"[msilo]\n{name} = 1").server.silo == expected
-    assert with_parameters(SiloConfig(), [f"{name}=1"]) == expected
+NO_NAME = "is no name: give up to 63 letters, digits and _, not a digit first"
+
+# Of each parameter: a value, how `--set` says it, one that is refused in a file, and what is said then.
+PARAMETERS: list[tuple[str, object, str, str, str]] = [
+    ("db_table", "messages", "messages", '"my silo"', f"db_table = 'my silo' {NO_NAME}"),
+    *[
+        (column, f"my_{column}", f"my_{column}", '"1st"', f"{column} = '1st' {NO_NAME}")
+        for column in (
+            "sc_mid", "sc_from", "sc_to", "sc_uri_user", "sc_uri_host", "sc_inc_time", "sc_exp_time", "sc_snd_time",
+            "sc_ctype", "sc_body", "sc_stored_hdrs", "sc_callid", "sc_status",
+        )
+    ],
+    ("from_address", "sip:$rU@example.com", "sip:$rU@example.com", "1", "from_address = 1 does not fit: give a text"),
+    (
+        "contact_hdr", "Contact: <sip:silo@example.com>\r\n", "Contact: <sip:silo@example.com>\r\n",
+        '"X-Contact: a"', "contact_hdr: 'X-Contact: a' is no header line: give one such as 'Contact: value'",
+    ),
+    ("offline_message", "$rU is away", "$rU is away", '"5 $"', "offline_message: a dollar sign stands alone"),
+    (
+        "content_type_hdr", "Content-Type: text/plain", "Content-Type: text/plain",
+        '"text/plain"', "content_type_hdr: 'text/plain' is no header line: give one such as 'Content-Type: value'",
+    ),
+    (
+        "extra_hdrs", "X-One: $tu\r\nX-Two: 2\r\n", "X-One: $tu\r\nX-Two: 2\r\n",
+        '"Via: x"', "extra_hdrs: Via is written by the server: leave it out",
+    ),
+    ("reminder", "sip:clock@example.com", "sip:clock@example.com", '"clock"', "reminder = 'clock' is no SIP URI: give"),
+    ("outbound_proxy", "sip:192.0.2.9", "sip:192.0.2.9", "false", "outbound_proxy = false does not fit: give a text"),
+    ("expire_time", 3600, "3600", "0", "expire_time = 0 is out of range: give 1 to 4294967295"),
+    ("check_time", 30, "30", "0", "check_time = 0 is out of range: give 1 to 4294967295"),
+    ("send_time", 60, "60", "-1", "send_time = -1 is out of range: give 0 to 4294967295"),
+    ("clean_period", 3, "3", '"3"', 'clean_period = "3" does not fit: give a whole number'),
+    ("use_contact", 0, "0", "2", "use_contact = 2 is out of range: give 0 or 1"),
+    (
+        "snd_time_avp", "$avp(when)", "$avp(when)",
+        '"when"', "snd_time_avp: 'when' is no AVP: give one such as $avp(snd_time)",
+    ),
+    ("add_date", 1, "1", "true", "add_date = true does not fit: give a whole number"),
+    ("max_messages", 100, "100", "-1", "max_messages = -1 is out of range: give 0 to 2147483647"),
+    ("add_contact", 1, "1", "-1", "add_contact = -1 is out of range: give 0 or 1"),
+    (
+        "extra_hdrs_avp", "$avp(s:headers)", "$avp(s:headers)",
+        '"$var(x)"', "extra_hdrs_avp: '$var(x)' is no AVP: give one such as $avp(snd_time)",
+    ),
+    ("skip_notification_flag", 31, "31", "32", "skip_notification_flag = 32 is out of range: give -1 to 31"),
+    ("use_mode", 1, "1", "2", "use_mode = 2 is out of range: give 0 or 1"),
+    # Ours.
+    (
+        "reminder_sender", "original", "original",
+        '"me"', 'reminder_sender = "me" does not fit: give "reminder" or "original"',
+    ),
+    (
+        "time_zone", "Europe/Rome", "Europe/Rome",
+        '"CEST"', "time_zone = 'CEST' is not known: give a name such as Europe/Rome, or UTC",
+    ),
+    (
+        "content_types", ("text/plain", "text/*"), "text/plain, text/*",
+        '["text"]', "content_types: 'text' is no media type: give one such as text/plain or text/*",
+    ),
+]  # fmt: skip
+
+
+def test_the_table_of_parameters_is_whole() -> None:
+    names = [name for name, *_ in PARAMETERS]
+    assert names == list(SiloConfig.__struct_fields__)
+    # Kamailio's are 34 with db_url, which is the storage URL.
+    assert len(set(names) - {"reminder_sender", "time_zone", "content_types"}) + len({"db_url"}) == 34
+
+
+@pytest.mark.parametrize(("name", "value", "text", "wrong", "complaint"), PARAMETERS)
+def test_every_parameter_of_msilo_can_be_set_in_both_ways(
+    name: str, value: object, text: str, wrong: str, complaint: str
+) -> None:
+    expected = msgspec.structs.replace(SiloConfig(), **{name: value})
+    assert expected != SiloConfig()
+    in_toml = msgspec.json.encode(value).decode()
+    assert parse_settings(f"[msilo]\n{name} = {in_toml}").server.silo == expected
+    assert with_parameters(SiloConfig(), [f"{name}={text}"]) == expected
+    with pytest.raises(SettingsError, match=f"^{re.escape(f'msilo.{complaint}')}"):
+        parse_settings(f"[msilo]\n{name} = {wrong}")
+
+
+def test_a_list_may_be_emptied_on_the_command_line() -> None:
+    assert with_parameters(SiloConfig(content_types=("text/plain",)), ["content_types="]) == SiloConfig()
 
 
 @pytest.mark.parametrize(
@@ -145,7 +226,7 @@ def test_every_parameter_of_msilo_can_be_set_in_both_ways(name: str) -> None:
         (
             "[server]\nworkers = 2",
             "server.workers is not a known key: known are backend, domain, expires_default, expires_max, expires_min, "
-            "foreign, grace, listen, path_mode, role, trust",
+            "foreign, grace, listen, path_mode, role, route, trust",
         ),
         (
             '[server]\nlisten = "udp://127.0.0.1"',
@@ -199,8 +280,18 @@ def test_every_parameter_of_msilo_can_be_set_in_both_ways(name: str) -> None:
         ("[msilo]\nexpire_time = 0", "msilo.expire_time = 0 is out of range: give 1 to 4294967295"),
         ("[msilo]\nadd_date = 2", "msilo.add_date = 2 is out of range: give 0 or 1"),
         ("[msilo]\nexpire_tme = 1", "msilo.expire_tme is not a known key: did you mean msilo.expire_time?"),
-        # Not "did you mean expire_time": Kamailio's parameter is known, and not ours yet.
-        ("[msilo]\nsend_time = 1", "msilo.send_time is not supported yet: leave it out"),
+        (
+            '[msilo]\nsc_to = "src_addr"',
+            "msilo.sc_to = 'src_addr' is the column of sc_from too: give another name",
+        ),
+        (
+            '[msilo]\nsc_body = "reason"',
+            "msilo.sc_body = 'reason' is the column of msilo itself too: give another name",
+        ),
+        (
+            '[msilo]\nfrom_address = "sip:silo@example.com"\noffline_message = "Away."',
+            "msilo.content_type_hdr = '' does not go with offline_message: give one such as 'Content-Type: text/plain'",
+        ),
         (
             '[msilo]\ndb_url = "x"',
             "msilo.db_url has another place here: give --storage URL, or url under [storage]",
@@ -234,7 +325,11 @@ def test_a_complaint_names_the_file(tmp_path: Path) -> None:
         (["expire_time=soon"], 'msilo.expire_time = "soon" does not fit: give a whole number'),
         (["expire_time="], 'msilo.expire_time = "" does not fit: give a whole number'),
         (["check_time=0"], "msilo.check_time = 0 is out of range: give 1 to 4294967295"),
-        (["reminder=sip:r@example.com"], "msilo.reminder is not supported yet: leave it out"),
+        (["db_url=memory:"], "msilo.db_url has another place here: give --storage URL, or url under [storage]"),
+        (
+            ["content_types=text/plain,"],
+            "msilo.content_types: '' is no media type: give one such as text/plain or text/*",
+        ),
         (["Expire_time=1"], "msilo.Expire_time is not a known key: did you mean msilo.expire_time?"),
     ],
 )

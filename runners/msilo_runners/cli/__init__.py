@@ -11,6 +11,7 @@ from typing import NoReturn
 import click
 
 from msilo_core import SipError, __version__
+from msilo_runners.cli.config import config
 from msilo_runners.cli.database import db, silo
 from msilo_runners.cli.serve import serve
 from msilo_runners.cli.talk import listen, send
@@ -30,7 +31,7 @@ def msilo() -> None:
     """Offline messages for SIP: kept when their recipient is away, delivered when they come back."""
 
 
-for command in (serve, send, listen, silo, user, db):
+for command in (serve, send, listen, silo, user, db, config):
     msilo.add_command(command)
 
 

@@ -11,6 +11,7 @@ import msgspec
 from msilo_runners.cli.loop import run
 from msilo_runners.errors import SettingsError
 from msilo_runners.logs import log_to_stderr
+from msilo_runners.routes import load_route
 from msilo_runners.server import Server
 from msilo_runners.settings import Backend, Role, ServerConfig, Settings, read_settings, with_parameters
 
@@ -30,6 +31,7 @@ END_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 @click.option("--trust", multiple=True, metavar="CIDR", help="A network that is believed, instead of loopback.")
 @click.option("--users", metavar="store|FILE", help="Who logs in with a password: the store's users, or a file's.")
 @click.option("--set", "assignments", multiple=True, metavar="PARAM=VALUE", help="A parameter of msilo.")
+@click.option("--route", metavar="MODULE:CLASS", help="Route functions of your own, instead of those of the role.")
 @click.option("--grace", type=float, metavar="SECONDS", help="Time to finish what is under way at the end.")
 def serve(
     config: Path | None,
@@ -42,6 +44,7 @@ def serve(
     trust: tuple[str, ...],
     users: str | None,
     assignments: tuple[str, ...],
+    route: str | None,
     grace: float | None,
 ) -> None:
     """Run the server: registrar, MESSAGE relay and silo in one.
@@ -58,6 +61,7 @@ def serve(
         "domains": domain or None,
         "trusted": trust or None,
         "users": users,
+        "route": route,
         "grace_s": grace,
         "silo": with_parameters(settings.server.silo, assignments) if assignments else None,
     }
@@ -67,7 +71,7 @@ def serve(
 
 
 async def _serve(config: ServerConfig) -> None:
-    async with Server(config) as server:
+    async with Server(config, load_route(config.route) if config.route else None) as server:
         with anyio.open_signal_receiver(*END_SIGNALS) as signals:
             click.echo(f"ready: {' '.join(server.addresses)}")
             async for _ in signals:
