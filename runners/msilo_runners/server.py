@@ -10,13 +10,13 @@ from typing import Final, Self
 
 import anyio
 
-from msilo_core import Aor, Engine, LocalError, Route, ServerRoute, SiloRoute, Statistics, StorageError
+from msilo_core import Aor, Engine, LocalError, Route, ServerRoute, SiloConfig, SiloRoute, Statistics, StorageError
 from msilo_runners.addresses import TransportAddress, parse_transport_address
 from msilo_runners.batches import BatchCounts, Batches
 from msilo_runners.driver import Driver, TransportStatistics, read_clock
 from msilo_runners.errors import SettingsError, StartError
 from msilo_runners.settings import STORE, ServerConfig
-from msilo_storage import Storage, UserFile, Users, open_store
+from msilo_storage import Storage, TableNames, UserFile, Users, open_store
 
 __all__ = ["BatchCounts", "Server"]
 
@@ -83,7 +83,7 @@ class Server:
             opened.callback(self._driver.close)
             # First what is most often wrong, and leaves nothing behind. Datagrams wait in the socket meanwhile.
             self.addresses = [str(self._bind(parse_transport_address(text))) for text in config.listen]
-            self.store = await opened.enter_async_context(_Opening(config.storage))
+            self.store = await opened.enter_async_context(_Opening(config.storage, config.silo))
             self.users = self.store if user_file is None else user_file
             self._batches = Batches(self.store, self.users, self._driver.complete, rows_max=limits.batch_max)
             self._tasks = await opened.enter_async_context(anyio.create_task_group())
@@ -179,9 +179,9 @@ class Server:
 class _Opening:
     """A store that opens with a :class:`StartError`, and closes also while everything is being cancelled."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, silo: SiloConfig) -> None:
         try:
-            self._store = open_store(url)
+            self._store = open_store(url, names=TableNames.of(silo))
         except LocalError as error:
             raise SettingsError(str(error)) from None
 

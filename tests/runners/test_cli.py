@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from msilo_core.parameters import COLUMNS
 from msilo_runners.cli import main
 from tests.runners.service import MSILO, Service, run_msilo
 
@@ -147,6 +148,16 @@ class TestMistakes:
             (["silo", "list", "--storage", "sqlite:///none.db"], "there is no none.db: run `msilo db init .*"),
             (["db", "check", "--storage", "sqlite:///none.db"], "there is no none.db: run `msilo db init .*"),
             (["db", "init", "--storage", "nothing"], "'nothing' is not a storage URL.*"),
+            (["db", "upgrade", "--storage", "sqlite:///none.db"], "there is no none.db: run `msilo db init .*"),
+            (
+                ["db", "check", "--storage", "memory:"],
+                "memory: is gone when its program ends: give the URL of a database",
+            ),
+            (["db", "check", "--config", "/nowhere.toml"], "/nowhere.toml: No such file or directory"),
+            (
+                ["serve", "--listen", "udp://127.0.0.1:0", "--set", "db_table=version"],
+                "db_table = 'version' is another table: give another name",
+            ),
         ],
     )
     def test_each_is_told_in_one_line(
@@ -321,13 +332,13 @@ class TestSendAndListen:
         url = f"sqlite:///{service.log.parent}/msilo.db"
         with started("listen", BOB, "--server", service.uris[0]) as listener:
             assert listener.stdout is not None
-            until(lambda: run_msilo("db", "check", "--storage", url).stdout.endswith(" 1 bindings, 0 users\n"))
+            until(lambda: "\nbindings: 1\n" in run_msilo("db", "check", "--storage", url).stdout)
             assert send(service.uris[0], "live") == "SIP/2.0 200 OK\n"
             assert listener.stdout.readline() == f"{ALICE}: live\n"
             listener.terminate()
             assert listener.wait(10) == 0
         report = run_msilo("db", "check", "--storage", url)
-        assert report.stdout == f"{url}: silo version 8, 0 messages wait, 0 set aside, 0 bindings, 0 users\n"
+        assert report.stdout.endswith("\nmessages: 0 wait, 0 of them deferred; 0 set aside\nbindings: 0\nusers: 0\n")
 
     def test_a_user_part_may_hold_escapes(self, service: Service) -> None:
         bob = "sip:bob%20the;builder@example.com"
@@ -360,7 +371,63 @@ class TestDatabase:
         for _ in range(2):
             done = run_msilo("db", "init", "--storage", url)
             assert (done.returncode, done.stdout, done.stderr) == (0, f"{url}: ready\n", "")
+        done = run_msilo("db", "check", "--storage", url)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert re.sub(r"SQLite [\d.]+", "SQLite 3", done.stdout) == (
+            f"{url}: SQLite 3\ntable silo: version 8\ncolumns of Kamailio's: all 13\ncolumns of ours: all 12\n"
+            "tables: all 4\nindexes: all 7\nmessages: 0 wait, 0 of them deferred; 0 set aside\nbindings: 0\nusers: 0\n"
+        )
+
+    def test_what_is_missing_is_told_and_upgraded(self, tmp_path: Path) -> None:
+        url = f"sqlite:///{tmp_path}/old.db"
+        run_msilo("db", "init", "--storage", url)
+        with closing(sqlite3.connect(tmp_path / "old.db")) as other:
+            other.executescript(
+                "DROP INDEX silo_due_idx; ALTER TABLE silo DROP COLUMN reason; DROP TABLE silo_location"
+            )
+        done = run_msilo("db", "check", "--storage", url)
+        lacks = f"{url} lacks table silo_location, column silo.reason: run `msilo db upgrade --storage {url}`"
+        assert (done.returncode, done.stderr) == (2, f"msilo: error: {lacks}\n")
+        assert done.stdout.splitlines()[1:] == [
+            "table silo: version 8",
+            "columns of Kamailio's: all 13",
+            "columns of ours: 11 of 12, without reason",
+            "tables: 3 of 4, without silo_location",
+            "indexes: 5 of 7, without silo_due_idx, silo_location_expiry_idx",
+        ]
+        done = run_msilo("db", "upgrade", "--storage", url)
+        assert (done.returncode, done.stdout, done.stderr) == (0, f"{url}: ready\n", "")
         assert run_msilo("db", "check", "--storage", url).returncode == 0
+
+    def test_on_a_terminal_a_bar_shows_how_far_it_is(self, tmp_path: Path) -> None:
+        url = f"sqlite:///{tmp_path}/old.db"
+        run_msilo("db", "init", "--storage", url)
+        with closing(sqlite3.connect(tmp_path / "old.db")) as other:
+            other.execute("DROP INDEX silo_due_idx")
+        ours, theirs = os.openpty()
+        with os.fdopen(ours, "rb", 0) as terminal:
+            arguments: list[str | Path] = [MSILO, "db", "upgrade", "--storage", url]
+            with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=theirs, text=True) as process:
+                os.close(theirs)
+                assert process.communicate(timeout=30)[0] == f"{url}: ready\n"
+            assert b"100%" in terminal.read(65_536)
+
+    def test_a_config_file_names_the_table_and_its_columns(self, tmp_path: Path) -> None:
+        names = "\n".join(f'{name} = "their_{column}"' for name, column in COLUMNS.items())
+        url = f"sqlite:///{tmp_path}/theirs.db"
+        config = f'[storage]\nurl = "{url}"\n[msilo]\ndb_table = "messages"\n{names}\n'
+        with Service(tmp_path, "--domain", "example.com", storage=url, config=config) as service:
+            send(service.uris[0], "kept")
+            options = ("--config", str(tmp_path / "msilo.toml"))
+            assert "kept" in run_msilo("silo", "list", *options).stdout
+            assert "\ntable messages: version 8\n" in run_msilo("db", "check", *options).stdout
+            assert run_msilo("user", "list", *options).returncode == 0
+        with closing(sqlite3.connect(tmp_path / "theirs.db")) as other:
+            assert other.execute("SELECT their_username, their_body FROM messages").fetchall() == [("bob", b"kept")]
+        done = run_msilo("silo", "list", "--storage", url)
+        assert done.stderr == (
+            f"msilo: error: {url} lacks table silo, table silo_location: run `msilo db init --storage {url}`\n"
+        )
 
     def test_the_list_shows_what_waits_by_owner(self, service: Service) -> None:
         url = f"sqlite:///{service.log.parent}/msilo.db"

@@ -1,17 +1,19 @@
 """``msilo silo`` and ``msilo db``: what is stored, for an operator."""
 
+import sys
 import time
+from collections.abc import Callable
 from typing import Final
 
 import click
 
-from msilo_core import LocalError, Message
+from msilo_core import Message
 from msilo_runners.cli.loop import run
-from msilo_runners.cli.options import open_database, storage_option
+from msilo_runners.cli.options import Database, database_options, open_database
 from msilo_runners.cli.records import body_fields, print_json
 from msilo_runners.errors import SettingsError
 from msilo_runners.logs import printable
-from msilo_storage import StorageReport, create_schema, redact
+from msilo_storage import Examination, Part, create_schema, examine, redact, upgrade_schema
 
 __all__ = ["db", "silo"]
 
@@ -21,6 +23,9 @@ PAGE_MESSAGES: Final = 500
 BODY_CHARS: Final = 40
 """Of a body in the table for people."""
 
+BAR_LENGTH: Final = 1000
+"""Steps of a progress bar."""
+
 
 @click.group()
 def silo() -> None:
@@ -28,13 +33,13 @@ def silo() -> None:
 
 
 @silo.command("list")
-@storage_option
+@database_options
 @click.option("--owner", metavar="AOR", help="Whose inbox, such as sip:bob@example.com; all if not given.")
 @click.option("--dead", is_flag=True, help="Those that were set aside, instead of those that wait.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each message.")
-def list_messages(url: str, owner: str | None, dead: bool, as_json: bool) -> None:
+def list_messages(database: Database, owner: str | None, dead: bool, as_json: bool) -> None:
     """List messages, oldest first."""
-    run(_list, url, owner, dead, as_json)
+    run(_list, database, owner, dead, as_json)
 
 
 @click.group()
@@ -43,27 +48,53 @@ def db() -> None:
 
 
 @db.command()
-@storage_option
-def init(url: str) -> None:
+@database_options
+def init(database: Database) -> None:
     """Create the tables that are missing; those that exist stay as they are."""
-    run(_init, url)
-    click.echo(f"{redact(url)}: ready")
+    run(_init, database)
+    click.echo(f"{redact(database.url)}: ready")
 
 
 @db.command()
-@storage_option
-def check(url: str) -> None:
-    """Check the tables, and count what they hold."""
-    report = run(_check, url)
-    click.echo(
-        f"{report.url}: silo version {report.version}, {report.messages} messages wait, {report.dead} set aside, "
-        f"{report.bindings} bindings, {report.users} users"
-    )
+@database_options
+def upgrade(database: Database) -> None:
+    """Add to a table that Kamailio made, or an older release, the columns and indexes that it lacks.
+
+    All or nothing. Kamailio waits meanwhile, and goes on using the table.
+    """
+    if sys.stderr.isatty():
+        with click.progressbar(length=BAR_LENGTH, label=redact(database.url), file=sys.stderr) as bar:
+            run(_upgrade, database, lambda share: bar.update(round(BAR_LENGTH * share) - bar.pos))
+    else:
+        run(_upgrade, database, None)
+    click.echo(f"{redact(database.url)}: ready")
 
 
-async def _list(url: str, owner: str | None, dead: bool, as_json: bool) -> None:
+@db.command()
+@database_options
+def check(database: Database) -> None:
+    """Say what a database has, what it lacks, and what its tables hold."""
+    report = run(_examine, database)
+    is_there = report.table not in report.tables.missing
+    version = "no version" if report.version is None else f"version {report.version}"
+    click.echo(f"{report.url}: {report.database}")
+    click.echo(f"table {report.table}: {version if is_there else 'missing'}")
+    if is_there:
+        click.echo(f"columns of Kamailio's: {_shown(report.kamailio)}")
+        click.echo(f"columns of ours: {_shown(report.ours)}")
+    click.echo(f"tables: {_shown(report.tables)}")
+    click.echo(f"indexes: {_shown(report.indexes)}")
+    if (content := report.content) is not None:
+        click.echo(f"messages: {content.messages} wait, {content.deferred} of them deferred; {content.dead} set aside")
+        click.echo(f"bindings: {content.bindings}")
+        click.echo(f"users: {content.users}")
+    if report.complaint:
+        raise SettingsError(report.complaint)
+
+
+async def _list(database: Database, owner: str | None, dead: bool, as_json: bool) -> None:
     show = _print_json if as_json else _print_row
-    async with open_database(url) as store:
+    async with open_database(database) as store:
         after = 0
         while page := await store.list(owner, after=after, limit=PAGE_MESSAGES, dead=dead):
             for message in page:
@@ -71,16 +102,22 @@ async def _list(url: str, owner: str | None, dead: bool, as_json: bool) -> None:
             after = page[-1].message_id
 
 
-async def _init(url: str) -> None:
-    try:
-        await create_schema(url)
-    except LocalError as error:
-        raise SettingsError(str(error)) from None
+async def _init(database: Database) -> None:
+    await create_schema(database.url, names=database.names)
 
 
-async def _check(url: str) -> StorageReport:
-    async with open_database(url) as store:
-        return await store.check()
+async def _upgrade(database: Database, progress: Callable[[float], None] | None) -> None:
+    await upgrade_schema(database.url, names=database.names, progress=progress)
+
+
+async def _examine(database: Database) -> Examination:
+    return await examine(database.url, names=database.names)
+
+
+def _shown(part: Part) -> str:
+    if not part.missing:
+        return f"all {part.count}"
+    return f"{part.count - len(part.missing)} of {part.count}, without {', '.join(part.missing)}"
 
 
 def _print_json(message: Message) -> None:

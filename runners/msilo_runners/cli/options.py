@@ -1,15 +1,17 @@
 """What several commands have in common."""
 
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import click
+import msgspec
 
-from msilo_runners.settings import ServerConfig
-from msilo_storage import Storage, open_store
+from msilo_runners.settings import ServerConfig, Settings, read_settings
+from msilo_storage import Storage, TableNames, open_store
 
-__all__ = ["open_database", "password_option", "storage_option", "username_option"]
-
-storage_option = click.option(
-    "--storage", "url", default=ServerConfig().storage, show_default=True, metavar="URL", help="Storage URL."
-)
+__all__ = ["Database", "database_options", "open_database", "password_option", "username_option"]
 
 password_option = click.option(
     "--password", envvar="MSILO_PASSWORD", show_envvar=True, metavar="P", help="What challenges are answered with."
@@ -20,6 +22,37 @@ username_option = click.option(
 )
 
 
-def open_database(url: str) -> Storage:
-    """Return the store of a URL, not open yet; a mistyped name must not leave an empty database behind."""
-    return open_store(url, create=False)
+class Database(msgspec.Struct, frozen=True):
+    """Where the tables are, and what they are called."""
+
+    url: str
+    names: TableNames
+
+
+def database_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that name a database, and it the parameter `database`."""
+
+    @click.option(
+        "--storage",
+        "url",
+        metavar="URL",
+        help=f"Storage URL.  [default: that of --config, or {ServerConfig().storage}]",
+    )
+    @click.option(
+        "--config",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Settings of the server, for its storage and the names of table and columns.",
+    )
+    @functools.wraps(command)
+    def with_database(*args: Any, url: str | None, config: Path | None, **kwargs: Any) -> None:
+        server = (Settings() if config is None else read_settings(config)).server
+        database = Database(server.storage if url is None else url, TableNames.of(server.silo))
+        command(*args, database=database, **kwargs)
+
+    return with_database
+
+
+def open_database(database: Database) -> Storage:
+    """Return the store of a database, not open yet; a mistyped name must not leave an empty one behind."""
+    return open_store(database.url, create=False, names=database.names)

@@ -10,7 +10,7 @@ import click
 
 from msilo_core import Aor, User, parse_aor
 from msilo_runners.cli.loop import run
-from msilo_runners.cli.options import open_database, storage_option
+from msilo_runners.cli.options import Database, database_options, open_database
 from msilo_runners.cli.records import print_json
 from msilo_runners.errors import SettingsError
 from msilo_runners.logs import printable
@@ -33,52 +33,52 @@ def user() -> None:
 
 @user.command()
 @click.argument("aor", metavar="SIP-URI")
-@storage_option
+@database_options
 @_file_option
-def add(aor: str, url: str, file: Path | None) -> None:
+def add(aor: str, database: Database, file: Path | None) -> None:
     """Add the user of SIP-URI, or give one another password.
 
     The password is asked for, or read from the first line of stdin where that is no terminal. It is not kept, only what
     Digest computes of it.
     """
     owner = parse_aor(aor)
-    is_new = run(_add, User.with_password(owner, _password()), url, file)
+    is_new = run(_add, User.with_password(owner, _password()), database, file)
     click.echo(f"{owner}: {'added' if is_new else 'changed'}")
 
 
 @user.command()
 @click.argument("aor", metavar="SIP-URI")
-@storage_option
+@database_options
 @_file_option
-def remove(aor: str, url: str, file: Path | None) -> None:
+def remove(aor: str, database: Database, file: Path | None) -> None:
     """Remove the user of SIP-URI."""
     owner = parse_aor(aor)
-    if not run(_remove, owner, url, file):
-        raise SettingsError(f"{owner} is not a user: see 'msilo user list{_option(url, file)}'")
+    if not run(_remove, owner, database, file):
+        raise SettingsError(f"{owner} is not a user: see 'msilo user list{_option(database.url, file)}'")
     click.echo(f"{owner}: removed")
 
 
 @user.command("list")
-@storage_option
+@database_options
 @_file_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each user.")
-def list_users(url: str, file: Path | None, as_json: bool) -> None:
+def list_users(database: Database, file: Path | None, as_json: bool) -> None:
     """List the users, and the algorithms that each can log in by."""
-    run(_list, url, file, as_json)
+    run(_list, database, file, as_json)
 
 
-async def _add(new: User, url: str, file: Path | None) -> bool:
-    async with _users(url, file) as users:
+async def _add(new: User, database: Database, file: Path | None) -> bool:
+    async with _users(database, file) as users:
         return await users.add_user(new)
 
 
-async def _remove(owner: Aor, url: str, file: Path | None) -> bool:
-    async with _users(url, file) as users:
+async def _remove(owner: Aor, database: Database, file: Path | None) -> bool:
+    async with _users(database, file) as users:
         return await users.remove_user(owner)
 
 
-async def _list(url: str, file: Path | None, as_json: bool) -> None:
-    async with _users(url, file) as users:
+async def _list(database: Database, file: Path | None, as_json: bool) -> None:
+    async with _users(database, file) as users:
         after: Aor | None = None
         while page := await users.list_users(after=after, limit=PAGE_USERS):
             for known in page:
@@ -90,11 +90,11 @@ async def _list(url: str, file: Path | None, as_json: bool) -> None:
 
 
 @asynccontextmanager
-async def _users(url: str, file: Path | None) -> AsyncGenerator[Users]:
+async def _users(database: Database, file: Path | None) -> AsyncGenerator[Users]:
     if file is not None:
         yield UserFile(file)
         return
-    async with open_database(url) as store:
+    async with open_database(database) as store:
         yield store
 
 
