@@ -103,6 +103,8 @@ class Upgrade:
         self._progress = progress
         self._only_existing = only_existing
         self._lock_timeout_ms = lock_timeout_ms
+        # What is done before the statement that runs, its share of all, and the most that was told.
+        self._done = self._share = self._told = 0.0
 
     async def run(self, connection: Connection) -> None:
         """Do it; to be given to a lane.
@@ -126,8 +128,9 @@ class Upgrade:
                     # Two upgrades take turns; later locks of one then meet no lock of the other.
                     await connection.execute(self._sql("LOCK TABLE {silo} IN SHARE ROW EXCLUSIVE MODE"))
                     statements += await self._superfluous(connection)
-                for place, statement in enumerate(statements):
-                    async with self._watched(connection, place / len(statements), 1 / len(statements)):
+                async with self._watched(connection):
+                    for place, statement in enumerate(statements):
+                        self._step(place / len(statements), 1 / len(statements))
                         await connection.execute(statement)
         except asyncpg.InsufficientPrivilegeError as error:
             reason, *_ = str(error).splitlines()
@@ -140,21 +143,29 @@ class Upgrade:
                 f"another program has held table {names.table} of {self._url} for {self._lock_timeout_ms / 1000:g} s, "
                 "nothing was changed: try again when its transaction has ended"
             ) from error
-        if self._progress is not None:
-            self._progress(1)
+        self._step(1, 0)
 
     async def _superfluous(self, connection: Connection) -> list[str]:
         names = self._sql.names
         rows = await connection.fetch(_ACCOUNT_INDEXES, names.table, [names.username, names.domain])
         return [f"DROP INDEX {name}" for (name,) in rows]
 
+    def _step(self, done: float, share: float) -> None:
+        self._done, self._share = done, share
+        self._tell(0)
+
+    def _tell(self, part: float) -> None:
+        # What is said of a statement may come when the next has begun.
+        self._told = max(self._told, self._done + self._share * part)
+        if self._progress is not None:
+            self._progress(self._told)
+
     @asynccontextmanager
-    async def _watched(self, connection: Connection, done: float, share: float) -> AsyncGenerator[None]:
+    async def _watched(self, connection: Connection) -> AsyncGenerator[None]:
         if self._progress is None:
             yield
             return
-        self._progress(done)
-        watch = asyncio.create_task(self._watch(self._progress, connection.get_server_pid(), done, share))
+        watch = asyncio.create_task(self._watch(connection.get_server_pid()))
         try:
             yield
         finally:
@@ -163,14 +174,13 @@ class Upgrade:
             with suppress(asyncio.CancelledError, OSError, StorageError, asyncpg.PostgresError, asyncpg.InterfaceError):
                 await watch
 
-    async def _watch(self, progress: Progress, pid: int, done: float, share: float) -> None:
-        await asyncio.sleep(_POLL_S)
+    async def _watch(self, pid: int) -> None:
         connection = await self._connector.connect(_WATCH_TIMEOUT_S)
         try:
             while True:
                 part = await connection.fetchval(_INDEX_PROGRESS, pid)
                 if part is not None:
-                    progress(done + share * part)
+                    self._tell(part)
                 await asyncio.sleep(_POLL_S)
         finally:
             connection.terminate()

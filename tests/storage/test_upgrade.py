@@ -249,10 +249,11 @@ class TestUpgradeOfPostgres:
             await append(store, message(1))
         on_postgres.execute(f"DROP OWNED BY {us}; DROP ROLE {us}")
 
-    async def test_how_far_a_long_one_is(self, on_postgres: Kamailio) -> None:
+    async def test_how_far_a_long_one_is(self, on_postgres: Kamailio, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("msilo_storage.postgres_schema._POLL_S", 0.01)
         on_postgres.execute(f"""
             INSERT INTO silo (username, domain, exp_time) SELECT n, 'example.com', {NOW_S} + n
-            FROM generate_series(1, 400000) AS n
+            FROM generate_series(1, 200000) AS n
         """)
         done_small: list[float] = []
         done: list[float] = []

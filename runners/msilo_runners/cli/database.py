@@ -64,7 +64,11 @@ def upgrade(database: Database) -> None:
     """
     if sys.stderr.isatty():
         with click.progressbar(length=BAR_LENGTH, label=redact(database.url), file=sys.stderr) as bar:
-            run(_upgrade, database, lambda share: bar.update(round(BAR_LENGTH * share) - bar.pos))
+
+            def show(share: float) -> None:
+                bar.update(round(BAR_LENGTH * share) - bar.pos)
+
+            run(_upgrade, database, show)
     else:
         run(_upgrade, database, None)
     click.echo(f"{redact(database.url)}: ready")
