@@ -10,7 +10,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from msilo_core import SiloConfig
@@ -188,7 +188,7 @@ def test_what_cannot_be_carried_over_is_named_with_its_line_and_the_reason() -> 
         "FILE:6: listen = udp:sip.example.com:5060: 'udp://sip.example.com:5060': 'sip.example.com' is not an IP",
         "FILE:7: listen = (192.0.2.31,192.0.2.32): this is no address that can be listened on here",
         'FILE:8: advertise 203.0.113.9:5060 name "outer" virtual: there is nothing like it here',
-        "FILE:11: alias = with space.example.com: this is no domain",
+        "FILE:11: alias = with space.example.com: 'with space.example.com' is not a domain",
         "FILE:15: strange words here: this is not understood",
         "FILE:17: module domain: domains that are in its table must be named here",
         "FILE:18: module auth_db: its users can log in here",
@@ -585,6 +585,7 @@ def _written(value: int | str) -> str:
 
 
 @given(st.lists(st.one_of(_SIGNS, st.text(string.printable, max_size=5)), max_size=30).map("".join))
+@example("alias=*/")
 def test_whatever_a_file_holds_there_is_a_complaint_or_something_that_can_be_read(
     tmp_path_factory: pytest.TempPathFactory, text: str
 ) -> None:

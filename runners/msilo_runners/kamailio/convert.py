@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from msilo_core import LocalError, SiloConfig
-from msilo_runners.addresses import parse_transport_address
+from msilo_runners.addresses import parse_domain, parse_transport_address
 from msilo_runners.errors import SettingsError
 from msilo_runners.kamailio.preprocessor import Define, Defines, Place, posix_pattern
 from msilo_runners.kamailio.statements import Address, Named, Parameter, Statements, parse_statements
@@ -222,8 +222,9 @@ class _Conversion:
     def _domain(self, listen: Mapping[str, object]) -> None:
         domains: dict[str, object] = {}
         for alias in self._said.aliases:
-            if alias.unknown or not alias.host or re.fullmatch(r"[\w.:*%-]+", alias.host, re.ASCII) is None:
-                self._leave(alias.place, f"alias = {alias.text}", alias.unknown or "this is no domain")
+            why = alias.unknown or _why_no_domain(alias.host)
+            if why:
+                self._leave(alias.place, f"alias = {alias.text}", why)
                 continue
             self.carried += 1
             narrower = f", {alias.text} there: a domain is served at every port" if alias.text != alias.host else ""
@@ -371,6 +372,15 @@ NEW_FILE: Final = "sqlite:///msilo.db"
 def _toml(value: str | int) -> str:
     # JSON's strings are TOML's, but for DEL.
     return str(value) if isinstance(value, int) else json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _why_no_domain(host: str) -> str:
+    """Return what is said of a host that is no domain; empty for one that is."""
+    try:
+        parse_domain(_host(host))
+    except SettingsError as error:
+        return str(error)
+    return ""
 
 
 def _host(host: str) -> str:
