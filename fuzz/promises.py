@@ -16,6 +16,7 @@ from msilo_core.actions import (
     Binding,
     Bound,
     Completion,
+    Dump,
     Dumped,
     Message,
     Outcome,
@@ -145,6 +146,9 @@ class Promises:
                 }
                 is_trusted = any(map(_is_trusted, hosts))
                 assert is_trusted or parse_uri(message.src_addr).aor() in self._proven, "stored for a stranger"
+            case Dump(owner=owner):
+                # What is left of the page before has a lease that ends by itself: it comes again, or it has expired.
+                self._leased = {key: row for key, row in self._leased.items() if row.owner != owner}
             case Settle(message_id=message_id):
                 if message_id not in self._settling:
                     self._check_outcome(action)
