@@ -8,6 +8,7 @@ with a batch to each commit it costs little, and without it a commit is not dura
 
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -59,6 +60,8 @@ A = TypeVar("A", bound=StorageAction)
 C = TypeVar("C")
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_BUSY_POLL_S: Final = 0.005
 
 
 class SqliteStorage:
@@ -192,7 +195,7 @@ class SqliteStorage:
     ) -> sqlite3.Connection:
         connection = self._connect()
         with _closed_on_error(connection):
-            connection.execute("PRAGMA journal_mode = WAL")
+            self._write_ahead(connection)
             connection.execute("PRAGMA synchronous = FULL")
             try:
                 self._check_schema(connection)
@@ -203,6 +206,19 @@ class SqliteStorage:
                     make_schema(connection, self._url, self._sql, only_existing, progress)
                 self._check_schema(connection)
         return connection
+
+    def _write_ahead(self, connection: sqlite3.Connection) -> None:
+        # SQLite does not wait here, where two that do the same would wait for each other.
+        deadline_s = time.monotonic() + self._busy_timeout_s
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline_s:
+                    raise
+                time.sleep(_BUSY_POLL_S)
+            else:
+                return
 
     def _open_reader(self) -> sqlite3.Connection:
         connection = self._connect()

@@ -264,6 +264,22 @@ class TestOpening:
         async with SqliteStorage(path) as store:
             assert len(await store.list()) == 5
 
+    async def test_another_program_writes_when_it_is_opened(self, path: Path) -> None:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.executescript("CREATE TABLE diary (day); BEGIN IMMEDIATE; INSERT INTO diary VALUES ('Sunday')")
+            with pytest.raises(Unavailable, match="locked"):
+                async with SqliteStorage(path, busy_timeout_s=0.1):
+                    pass
+
+            async def stop_writing() -> None:
+                await anyio.sleep(0.1)
+                other.execute("COMMIT")
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(stop_writing)
+                async with SqliteStorage(path) as store:
+                    await append(store, message(1))
+
 
 class TestKamailio:
     async def test_its_table_is_taken_over(self, path: Path) -> None:
