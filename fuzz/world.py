@@ -1,6 +1,7 @@
 """Everything around an engine in a story: peers, a store that keeps what it is given, and a clock."""
 
 import random
+from contextlib import suppress
 from enum import Enum
 from typing import Any, Final, TypeVar
 
@@ -28,7 +29,7 @@ from msilo_core.actions import (
     Store,
 )
 from msilo_core.config import AuthConfig
-from msilo_core.errors import LocalError
+from msilo_core.errors import LocalError, Unavailable
 from msilo_core.fields import Challenge
 from msilo_core.flow import Address
 from msilo_core.framing import StreamFramer, frame_datagram
@@ -221,7 +222,8 @@ class World:
 
     def dump(self, owner: int) -> None:
         """Let the application ask for a delivery."""
-        self._take(self._engine.dump(_pick(USERS, owner), None, self._now))
+        with suppress(Unavailable):
+            self._take(self._engine.dump(_pick(USERS, owner), None, self._now))
 
     def close(self) -> None:
         """Let a graceful end begin."""

@@ -30,7 +30,7 @@ from msilo_core.config import Config
 from msilo_core.desk import Desk
 from msilo_core.digest import Verdict
 from msilo_core.element import Element, earliest
-from msilo_core.errors import LocalError, PeerError
+from msilo_core.errors import LocalError, PeerError, Unavailable
 from msilo_core.fields import Hop
 from msilo_core.flow import Flow
 from msilo_core.grammar import normalise_host
@@ -156,8 +156,11 @@ class Engine(Element):
 
         Raises:
             ParseError: `aor` is not an address of record.
+            Unavailable: the store has so much to do that nothing new is begun (``storage_actions_max``).
         """
         owner = parse_aor(aor) if isinstance(aor, str) else aor
+        if self._desk.is_full:
+            raise Unavailable(f"{owner}: the store has too much to do: dump it again later")
         return self._dump(owner, contact, None, self._told(now))
 
     def close(self, now: Moment) -> list[Action]:

@@ -15,7 +15,7 @@
     │  │  └─ ValueTooLong          400
     │  └─ Unsupported              a method, scheme or extension that is not ours: 405, 416, 420
     ├─ LocalError                  our caller's fault: a bug to mend, never to catch
-    └─ StorageError                raised by stores only
+    └─ StorageError                raised by stores, and Unavailable by Engine.dump
        ├─ Unavailable              nothing was stored, or nobody knows; ask again later
        ├─ Conflict                 another node holds what was asked for
        ├─ Full                     no room

@@ -138,6 +138,7 @@ class Server:
 
         Raises:
             ParseError: `aor` is not an address of record.
+            Unavailable: the store has so much to do that nothing new is begun; it is delivered at the next REGISTER.
         """
         now = read_clock()
         self._driver.perform(self.engine.dump(aor, contact, now), now)

@@ -4,7 +4,19 @@ import gc
 
 import pytest
 
-from msilo_core import Aor, Config, Flow, Limits, LocalError, Message, Moment, SiloConfig, SiloRoute, Stored
+from msilo_core import (
+    Aor,
+    Config,
+    Flow,
+    Limits,
+    LocalError,
+    Message,
+    Moment,
+    SiloConfig,
+    SiloRoute,
+    Stored,
+    Unavailable,
+)
 from msilo_core.actions import Bind, Dropped, Dump, Expired, LookUp, Send, Settle, StorageFailed, Store
 from tests.core.world import (
     ALICE,
@@ -568,6 +580,8 @@ def test_past_the_limits_the_answer_is_503() -> None:
     world.datagram(message(number=1))
     world.datagram(message(number=2))
     assert status_of(world.datagram(message(number=3))[0]) == 503
+    with pytest.raises(Unavailable, match="the store has too much to do"):
+        world.engine.dump("sip:bob@example.com", None, world.now)
     world = World(limits=Limits(server_transactions_max=1))
     world.hold = {LookUp}
     world.datagram(message(number=1))
