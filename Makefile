@@ -21,7 +21,7 @@ imports:
 	$(PYTHON) -c "from importlinter.cli import lint_imports_command as check; check()"
 
 test:
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n auto
 
 coverage:
 	$(PYTHON) -m coverage run -m pytest

@@ -88,7 +88,7 @@ def test_the_test_command_is_what_the_gate_runs() -> None:
     # The gate takes the line out of the README; it has to stay where it looks.
     section = _README.partition("\n## Test it\n")[2].partition("\n## ")[0]
     (line,) = (line for line in section.splitlines() if line.startswith("python3 -m venv"))
-    assert line.endswith(" && .venv/bin/pytest")
+    assert line.endswith(" && .venv/bin/pytest -n auto")
 
 
 def test_every_file_that_it_names_is_there() -> None:
