@@ -165,7 +165,7 @@ class SiloConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                     )
                 if not header and match[1].lower() in _NOT_EXTRA:
                     raise LocalError(f"{name}: {match[1]} is written by the server: leave it out")
-        if self.offline_message and self.from_address and not self.content_type_hdr:
+        if self.offline_message and not self.content_type_hdr:
             raise LocalError(
                 "content_type_hdr = '' does not go with offline_message: give one such as 'Content-Type: text/plain'"
             )

@@ -24,6 +24,7 @@ import asyncpg
 
 from msilo_core.errors import Full, LocalError, SchemaError, StorageError, Unavailable
 from msilo_storage.rules import RowError
+from msilo_storage.urls import redact
 
 __all__ = ["Connection", "Connector", "Lane", "transaction"]
 
@@ -75,9 +76,12 @@ class Connector:
             except ValueError as error:
                 raise LocalError(_text(error)) from error
             except TimeoutError:
-                failure = Unavailable(f"PostgreSQL did not answer within {self._timeout_s:g} s")
+                failure = Unavailable(f"PostgreSQL did not answer within {self._timeout_s:g} s: {_is_it_up(url)}")
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
-                failure = SchemaError(_text(error)) if _kind(error) is _Kind.SCHEMA else Unavailable(_text(error))
+                if _kind(error) is _Kind.SCHEMA:
+                    failure = SchemaError(f"{_text(error)}: make it so, or mend the URL {redact(url)}")
+                else:
+                    failure = Unavailable(f"{_text(error)}: {_is_it_up(url)}")
             else:
                 self._urls.remove(url)
                 self._urls.insert(0, url)
@@ -290,6 +294,10 @@ def _kind(error: Exception) -> _Kind:
         return _Kind.CONFLICT
     # OSError and InterfaceError: the connection is closed or breaks.
     return _Kind.LOST
+
+
+def _is_it_up(url: str) -> str:
+    return f"is the server of {redact(url)} up?"
 
 
 def _text(error: Exception) -> str:

@@ -48,7 +48,7 @@ def test_numbers(name: str, values: tuple[int, int]) -> None:
         ({"extra_hdrs": "X-A: b\nX-C: d"}, "extra_hdrs: .* is no header line: give one such as 'X-Name: value'"),
         ({"extra_hdrs": "To: <sip:a@b>\r\n"}, "extra_hdrs: To is written by the server: leave it out"),
         (
-            {"from_address": "sip:a@b", "offline_message": "later"},
+            {"offline_message": "later"},
             "content_type_hdr = '' does not go with offline_message: give one such as",
         ),
         ({"reminder": "reminder"}, "reminder = 'reminder' is no SIP URI: give one such as sip:reminder@example.com"),

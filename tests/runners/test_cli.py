@@ -123,6 +123,10 @@ class TestMistakes:
             ),
             (["serve", "--listen", "udp://127.0.0.1:0", "--storage", "sqlite:////no/x.db"], ".*/no does not exist.*"),
             (["send", "--to", BOB, "x"], r"Missing option '--from'\."),
+            (
+                ["serve", "--listen", "udp://127.0.0.1:0", "--storage", "postgresql://me:secret@127.0.0.1:1/msilo"],
+                r"PostgreSQL: .* refused: is the server of postgresql://me:\*\*\*@127\.0\.0\.1:1/msilo up\?",
+            ),
             (["send", "--from", "alice", "--to", BOB, "x"], "expected a SIP URI, found 'alice'"),
             (["send", "--from", ALICE, "--to", "tel:+1", "x"], ".*tel.*"),
             (["send", "--from", ALICE, "--to", BOB, "--server", "udp://no.invalid", "x"], "cannot reach udp://no.*"),

@@ -174,9 +174,9 @@ def test_what_cannot_be_carried_over_is_named_with_its_line_and_the_reason() -> 
     assert server == ServerConfig(
         listen=("udp://192.0.2.33:5060", "udp://192.0.2.34:5070"),
         domains=("example.com", "example.org", "192.0.2.33", "192.0.2.34"),
-        silo=SiloConfig(offline_message="No type is given.", add_date=1, time_zone="Europe/Rome"),
+        silo=SiloConfig(add_date=1, time_zone="Europe/Rome"),
     )
-    assert (made.carried, made.left) == (6, 29)
+    assert (made.carried, made.left) == (5, 30)
     assert "tell-nobody" not in made.text
     lines = made.text.splitlines()
     assert 'from_address = "sip:$(fu{uri.user})@example.com"' in [line.removeprefix("# ") for line in lines]
@@ -375,24 +375,24 @@ def test_a_database_that_we_do_not_have(db_url: str, why: str, tmp_path: Path) -
         ('#!ifdef A\r\n#!else\r\nmodparam("msilo","check_time",7)\r\n#!endif\r\n', {"check_time": 7}),
         ('#!ifdef A\n "unclosed /* \n#!endif', {}),
         (
-            '#!subst "/a(b)c/[\\\\1]\\\\//"\nmodparam("msilo", "offline_message", "abcabc")',
-            {"offline_message": "[b]/abc"},
+            '#!subst "/a(b)c/[\\\\1]\\\\//"\nmodparam("msilo", "from_address", "abcabc")',
+            {"from_address": "[b]/abc"},
         ),
-        ('#!subst "/^x/y/g"\nmodparam("msilo", "offline_message", "xx")', {"offline_message": "yx"}),
-        ('#!subst "/X/y/ig"\nmodparam("msilo", "offline_message", "xX")', {"offline_message": "yy"}),
-        ('modparam("msilo", "offline_message", "x")\n#!subst "/x/y/"', {"offline_message": "x"}),
+        ('#!subst "/^x/y/g"\nmodparam("msilo", "from_address", "xx")', {"from_address": "yx"}),
+        ('#!subst "/X/y/ig"\nmodparam("msilo", "from_address", "xX")', {"from_address": "yy"}),
+        ('modparam("msilo", "from_address", "x")\n#!subst "/x/y/"', {"from_address": "x"}),
         ('#!substdef "/X/7/"\nmodparam("msilo", "check_time", X)', {"check_time": 7}),
         ('#!substdef "/X/$def(Y)/"\n', {}),
         ('#!define Y 7\n#!substdef "/X/$def(Y)/"\nmodparam("msilo", "check_time", X)', {"check_time": 7}),
-        ('modparamx("msilo", "offline_message", "$$$$1 $env(WHO)")', {"offline_message": "$$1 me"}),
-        ('#!define A "x"\nmodparamx("msilo", "offline_message", "$defv(A)$(def(A))")', {"offline_message": 'x"x"'}),
+        ('modparamx("msilo", "from_address", "$$$$1 $env(WHO)")', {"from_address": "$$1 me"}),
+        ('#!define A "x"\nmodparamx("msilo", "from_address", "$defv(A)$(def(A))")', {"from_address": 'x"x"'}),
         ('#!defenv WHO\n#!ifdef WHO\nmodparam("msilo", "check_time", 7)\n#!endif', {"check_time": 7}),
-        ('#!defenvs A=WHO\nmodparam("msilo", "offline_message", A)', {"offline_message": "me"}),
+        ('#!defenvs A=WHO\nmodparam("msilo", "from_address", A)', {"from_address": "me"}),
         ('#!trydefenv NOBODY\n#!ifndef NOBODY\nmodparam("msilo", "check_time", 7)\n#!endif', {"check_time": 7}),
-        ('modparam("msilo", "offline_message", "\\t\\a\\x41\\x7f\\12\\q")', {"offline_message": "\t\aA\x7f\n\\q"}),
-        ('modparam("msilo", "offline_message", "a\\\nb")', {"offline_message": "ab"}),
-        ('modparam("msilo", "offline_message", "\\xc3\\xa9é")', {"offline_message": "éé"}),
-        ("modparam('msilo', 'offline_message', 'a\\n\"')", {"offline_message": 'a\\n"'}),
+        ('modparam("msilo", "from_address", "\\t\\a\\x41\\x7f\\12\\q")', {"from_address": "\t\aA\x7f\n\\q"}),
+        ('modparam("msilo", "from_address", "a\\\nb")', {"from_address": "ab"}),
+        ('modparam("msilo", "from_address", "\\xc3\\xa9é")', {"from_address": "éé"}),
+        ("modparam('msilo', 'from_address', 'a\\n\"')", {"from_address": 'a\\n"'}),
     ],
 )  # fmt: skip
 def test_what_kamailio_understands(text: str, changes: dict[str, object], tmp_path: Path) -> None:

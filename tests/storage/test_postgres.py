@@ -450,7 +450,9 @@ class TestSchema:
         assert "\n" not in str(caught.value)
 
     async def test_without_the_database(self, own_server: PostgresServer) -> None:
-        with pytest.raises(SchemaError, match='database "missing" does not exist'):
+        with pytest.raises(
+            SchemaError, match='database "missing" does not exist: make it so, or mend the URL postgres'
+        ):
             async with open_store(own_server.url.replace("/postgres?", "/missing?")):
                 pass
 
