@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Final, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -150,13 +150,21 @@ class Kamailio:
         log: file with all that it says.
     """
 
-    def __init__(self, directory: Path, *, storage: str, parameters: Mapping[str, Value]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        storage: str,
+        parameters: Mapping[str, Value],
+        changes: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         """Start it and wait until it answers.
 
         Args:
             directory: for its files; it may hold those of another Kamailio.
             storage: storage URL of the database, where its tables are.
             parameters: of the module msilo, beside ``db_url`` and, by default, itself as the ``outbound_proxy``.
+            changes: what stands in its configuration, and what stands there instead.
 
         Raises:
             AssertionError: it ended, or does not answer; with its log.
@@ -167,7 +175,11 @@ class Kamailio:
         path = directory / f"kamailio-{port}.cfg"
         # libpq takes from the environment what the URL does not say.
         own = {"db_url": "postgres://postgres@/postgres", "outbound_proxy": f"sip:127.0.0.1:{port}"}
-        path.write_text(configuration(port, {**own, **parameters}))
+        text = configuration(port, {**own, **parameters})
+        for old, new in changes.items():
+            assert old in text
+            text = text.replace(old, new)
+        path.write_text(text)
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 # In the foreground, speaking to stderr; 32 MB are enough for a few messages.
