@@ -64,7 +64,8 @@ class SiloConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         snd_time_avp: AVP with the time that a message is deferred to, ``YYYYMMDDHHMMSS``; empty: none.
         add_date: 1 puts ``[Offline message - <date>]`` before text/plain bodies; 0 leaves every body as it is.
         max_messages: most messages stored for one owner; 0: no bound.
-        add_contact: 1 adds ``Contact: <From URI>;msilo=yes`` to what is delivered, which RFC 3428 does not want.
+        add_contact: 1 puts ``Contact: <From URI>;msilo=yes`` into what is delivered, in place of the sender's own;
+            RFC 3428 wants neither.
         extra_hdrs_avp: AVP with the header lines to store instead of the request's own; empty: none.
         skip_notification_flag: number of the flag, 0 to 31, that keeps a message from causing a notification; -1: none.
         use_mode: 1 delivers with the Call-ID of the stored request, as we always do; 0 is taken, and no different.

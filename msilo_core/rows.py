@@ -7,6 +7,7 @@ section 8.2.2.2), also when it got it live and only its answer was lost.
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Collection
 from typing import Final
 
@@ -33,6 +34,12 @@ _NOT_EXTRA: Final = frozenset(
         "route", "record-route", "proxy-require", "authorization", "proxy-authorization",
     }
 )  # fmt: skip
+
+
+# A line with its folds.
+_CONTACT: Final = re.compile(
+    r"^(?:contact|m)[ \t]*+:[^\r]*+\r\n(?>(?:[ \t][^\r]*+\r\n)*)", re.IGNORECASE | re.MULTILINE
+)
 
 
 class AlreadyExpired(PeerError):
@@ -161,7 +168,9 @@ def serialise_row(
     if message.ctype:
         lines.append(f"Content-Type: {message.ctype}")
     if config.add_contact:
-        lines.append(f"Contact: <{message.src_addr}>;msilo=yes")
+        lines.append(f"Contact: <{config.reminder if is_from_reminder else message.src_addr}>;msilo=yes")
+        # In place of the sender's own.
+        extra_hdrs = _CONTACT.sub("", extra_hdrs)
     head = "\r\n".join(lines)
     head = f"{head}\r\n{added_hdrs}{extra_hdrs}Content-Length: {len(body)}\r\n\r\n"
     return head.encode("utf-8", "surrogateescape") + body

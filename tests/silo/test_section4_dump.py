@@ -67,6 +67,17 @@ def test_contact_of_the_original_is_an_option() -> None:
     assert header(first, "Contact") == "<sip:alice@example.com>;msilo=yes"
 
 
+@pytest.mark.parametrize(("name", "add_contact"), [("Contact", 0), ("Contact", 1), ("m", 1)])
+def test_contact_of_the_sender_is_kept_where_none_is_added(name: str, add_contact: int) -> None:
+    server = World(Config(silo=SiloConfig(add_contact=add_contact)))
+    own = f"X-Before: 1\r\n{name}: <sip:alice@127.0.0.1:5071>,\r\n <sip:alice@127.0.0.2>\r\nX-After: m: 2\r\n"
+    server.datagram(message(headers=own))
+    (_, first) = server.datagram(register(), BOB)
+    added = b"Contact: <sip:alice@example.com>;msilo=yes\r\nX-Before: 1\r\nX-After: m: 2\r\n"
+    assert (added if add_contact else own.encode()) in first
+    assert first.lower().count(b"contact: ") + first.count(b"\r\nm: ") == 1
+
+
 @pytest.mark.parametrize("content_type", ["text/plain;charset=utf-8", "text/html", "message/cpim"])
 def test_date_is_put_before_plain_text_alone(content_type: str) -> None:
     server = World(Config(silo=SiloConfig(add_date=1)))

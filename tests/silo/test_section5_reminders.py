@@ -105,6 +105,15 @@ def test_body_says_what_it_was_due_for() -> None:
     assert body_of(reminder) == b"[Reminder message - Mon Sep 21 16:14:20 2026] 0"
 
 
+@pytest.mark.parametrize(("sender", "user"), [("reminder", "reminder"), ("original", "alice")])
+def test_contact_that_is_added_is_that_of_who_it_comes_from(sender: str, user: str) -> None:
+    server = world(IN_A_MINUTE, config=parameters(add_contact=1, reminder_sender=sender))
+    server.datagram(register(), BOB)
+    (reminder,) = messages(server.pass_time(70_000))
+    assert f"sip:{user}@example.com" in header(reminder, "From")
+    assert header(reminder, "Contact") == f"<sip:{user}@example.com>;msilo=yes"
+
+
 def test_sender_may_be_kept() -> None:
     server = world(IN_A_MINUTE, config=parameters(reminder_sender="original"))
     server.datagram(register(), BOB)
