@@ -171,8 +171,10 @@ class Silo:
         actions: list[Action] = []
         if message_id:
             inbox.has_stored = True
-            # Registered after the look-up that found nobody, or stored behind what is being delivered.
-            inbox.dump_wanted |= inbox.registrations != call.registrations or inbox.has_turn
+            # Registered after the look-up that found nobody, or stored behind what is being delivered, or by
+            # request_route for somebody who is there.
+            is_there = call.owner == owner and not call.status and bool(call.bindings)
+            inbox.dump_wanted |= inbox.registrations != call.registrations or inbox.has_turn or is_there
             actions += self.note_row(call, owner, message_id)
         actions += self._advance(inbox, now)
         return actions

@@ -133,6 +133,31 @@ def test_dump_for_a_to_that_is_nobody() -> None:
     assert status_of(told[0]) == 400
 
 
+@pytest.mark.parametrize("due", ["", "20260921141320", "20260231120000"], ids=["none", "passed", "no date"])
+def test_what_is_stored_for_somebody_who_is_there_is_delivered_at_once(due: str) -> None:
+    """Otherwise it would wait until his phone registers anew, which may take an hour."""
+
+    class Keeping(ServerRoute):
+        def request_route(self, call: Call) -> None:
+            if call.method == "MESSAGE":
+                call.avps["due"] = due
+                assert call.m_store()
+            else:
+                super().request_route(call)
+
+    server = world(SiloConfig(snd_time_avp="$avp(due)"), Keeping())
+    server.datagram(register(), BOB)
+    accepted, sent = server.datagram(message())
+    assert (status_of(accepted), body_of(sent)) == (202, b"hello")
+    server.datagram(answer(sent, "480 Away"), BOB)
+    # What he did not take waits, and what comes behind it brings it forward.
+    assert server.pass_time(60_000) == []
+    _, again = server.datagram(message(b"two", number=2))
+    assert body_of(again) == b"hello"
+    (second,) = server.datagram(answer(again), BOB)
+    assert body_of(second) == b"two"
+
+
 # -- What is kept ------------------------------------------------------------------------------------------------------
 
 
