@@ -1,5 +1,6 @@
 """The whole server as an async context manager, for any trio or asyncio application."""
 
+import ipaddress
 import logging
 import secrets
 import socket
@@ -10,7 +11,19 @@ from typing import Final, Self
 
 import anyio
 
-from msilo_core import Aor, Engine, LocalError, Route, ServerRoute, SiloConfig, SiloRoute, Statistics, StorageError
+from msilo_core import (
+    Address,
+    Aor,
+    Engine,
+    LocalError,
+    Route,
+    ServerRoute,
+    SiloConfig,
+    SiloRoute,
+    Statistics,
+    StorageError,
+)
+from msilo_core.nexthop import parse_proxy
 from msilo_runners.addresses import TransportAddress, parse_transport_address
 from msilo_runners.batches import BatchCounts, Batches
 from msilo_runners.driver import Driver, TransportStatistics, read_clock
@@ -68,12 +81,13 @@ class Server:
 
         Raises:
             SettingsError: others can reach an address while it is not said who is trusted, there are users of no
-                domain, or the storage URL is none.
+                domain, the outbound proxy is the server itself, or the storage URL is none.
             StartError: the store cannot be opened, or an address is taken.
         """
         config = self._config
         limits = config.limits
         _check_doors(config)
+        _check_proxy(config)
         user_file = _user_file(config.users)
         # The name tells the leases of this run from those of any other, also after a restart.
         node = f"{socket.gethostname()}-{secrets.token_hex(4)}"
@@ -216,6 +230,36 @@ def _check_doors(config: ServerConfig) -> None:
             "users log in to the domain that they belong to, and it is not said which are ours: give --domain NAME, "
             'or domain = ["NAME"] under [server]'
         )
+
+
+def _check_proxy(config: ServerConfig) -> None:
+    # What comes out of a silo is not taken by one, so that nothing stored would ever be delivered.
+    if not config.silo.outbound_proxy:
+        return
+    proxy = parse_proxy("outbound_proxy", config.silo.outbound_proxy)
+    host = ipaddress.ip_address(proxy.address[0])
+    for where in map(parse_transport_address, config.listen):
+        own = ipaddress.ip_address(where.host)
+        is_same_host = own == host or (own.is_unspecified and own.version == host.version and _is_here(proxy.address))
+        if is_same_host and (where.transport, where.port) == (proxy.transport, proxy.address[1]):
+            raise SettingsError(
+                f"outbound_proxy = {config.silo.outbound_proxy!r} is this server itself: leave it out, and what is "
+                "stored goes to the contacts of its owner"
+            )
+
+
+def _is_here(address: Address) -> bool:
+    """Say whether an address is one of this machine's: what goes there leaves from it."""
+    host = ipaddress.ip_address(address[0])
+    if host.is_loopback:
+        return True
+    with socket.socket(socket.AF_INET if host.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+        try:
+            # Nothing is sent.
+            probe.connect(address)
+        except OSError:
+            return False
+        return ipaddress.ip_address(probe.getsockname()[0]) == host
 
 
 def _user_file(users: str) -> UserFile | None:

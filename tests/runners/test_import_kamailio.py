@@ -248,6 +248,20 @@ def test_where_kamailio_does_otherwise_by_default_that_is_written_out(tmp_path: 
     assert "auto_aliases" not in said
 
 
+@pytest.mark.parametrize(
+    ("proxy", "is_kept"),
+    [
+        ("sip:192.0.2.10", False), ("sip:192.0.2.10:5060;lr", False), ("sip:[2001:DB8:0::1]:5070", False),
+        ("sip:192.0.2.10;transport=tcp", True), ("sip:192.0.2.10:5062", True), ("sip:192.0.2.11", True),
+    ],
+)  # fmt: skip
+def test_kamailio_is_not_the_outbound_proxy_of_who_takes_its_place(proxy: str, is_kept: bool, tmp_path: Path) -> None:
+    listen = "disable_tcp=yes\nlisten=udp:192.0.2.10:5060\nlisten=udp:[2001:db8::1]:5070\n"
+    text = of_text(tmp_path, f'{listen}modparam("msilo", "outbound_proxy", "{proxy}")\n')
+    assert settings_of(text).silo.outbound_proxy == (proxy if is_kept else "")
+    assert ("it is Kamailio itself" in comments(text)) is not is_kept
+
+
 def test_add_date_is_on_where_its_value_is_refused(tmp_path: Path) -> None:
     assert silo_of(tmp_path, 'modparam("msilo", "add_date", 2)').add_date == 1
 

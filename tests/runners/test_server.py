@@ -10,6 +10,7 @@ from typing import ClassVar
 import anyio
 import pytest
 
+from msilo_core import SiloConfig
 from msilo_core.flow import Address
 from msilo_core.route import Call
 from msilo_runners import Server, ServerConfig, SettingsError, StartError
@@ -110,6 +111,31 @@ class TestBeginning:
                 # --trust replaces loopback.
                 peer.send(message(peer), address_of(server))
                 assert await status_of(peer) == 403
+
+    @pytest.mark.parametrize(
+        ("listen", "proxy", "is_itself"),
+        [
+            ("udp://127.0.0.1:{}", "sip:127.0.0.1:{}", True),
+            ("udp://[::1]:{}", "sip:[0:0::1]:{}", True),
+            ("tcp://0.0.0.0:{}", "sip:127.0.0.1:{};transport=tcp", True),
+            ("tcp://127.0.0.1:{}", "sip:127.0.0.1:{}", False),
+            ("udp://127.0.0.1:{}", "sip:127.0.0.2:{}", False),
+            ("udp://0.0.0.0:{}", "sip:192.0.2.9:{}", False),
+            ("udp://0.0.0.0:{}", "sip:[::1]:{}", False),
+        ],
+    )
+    async def test_it_is_not_its_own_outbound_proxy(self, listen: str, proxy: str, is_itself: bool) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+            other.bind(("127.0.0.1", 0))
+            port = other.getsockname()[1]
+        silo = SiloConfig(outbound_proxy=proxy.format(port))
+        config = ServerConfig(listen=(listen.format(port),), storage="memory:", trusted=("127.0.0.0/8",), silo=silo)
+        if is_itself:
+            with pytest.raises(SettingsError, match="is this server itself: leave it out"):
+                await Server(config).__aenter__()
+        else:
+            async with Server(config):
+                pass
 
     async def test_the_route_of_the_application_decides(self) -> None:
         class Closed:

@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 
 from msilo_core import LocalError, SiloConfig
+from msilo_core.nexthop import parse_proxy
 from msilo_runners.addresses import parse_domain, parse_transport_address
 from msilo_runners.errors import SettingsError
 from msilo_runners.kamailio.preprocessor import Define, Defines, Place, posix_pattern
@@ -98,6 +99,11 @@ OTHER_DATABASE: Final = "This is a new file: what waits in Kamailio's database i
 PASSWORD: Final = "The URL holds a password: keep this file from others."
 NO_MSILO: Final = "The module msilo is not loaded in this file, nor is there a parameter of it."
 
+PLACE: Final = (
+    "it is Kamailio itself, whose place msilo takes: what is stored goes to the contacts of its owner. Where Kamailio "
+    "stays, write it as it is"
+)
+
 
 ROUTES: Final = (
     "Here a MESSAGE for somebody who is away is stored, and a REGISTER brings its delivery, without a route that says "
@@ -122,6 +128,7 @@ class _Conversion:
         self._defines = defines
         self._zone = zone
         self._lines: list[str] = []
+        self._listens: Mapping[str, object] = {}
         # Parameters that are given again further on, each with the later one.
         self._replaced: list[tuple[Parameter, Parameter]] = []
 
@@ -169,7 +176,7 @@ class _Conversion:
         self._table("server")
         self._comment(ROLE)
         self._set("role", "server")
-        listen = self._listen()
+        listen = self._listens = self._listen()
         self._domain(listen)
         if any(not parse_transport_address(uri).is_loopback for uri in listen):
             self._comment(DOORS)
@@ -315,6 +322,9 @@ class _Conversion:
                 self._leave_parameter(parameter, f"the expression {parameter.modules!r} for modules is not understood")
         refused = {name: why for name, parameter in found.items() if (why := _refusal(parameter))}
         refused |= _refused({name: parameter.value for name, parameter in found.items() if name not in refused})
+        proxy = found.get("outbound_proxy")
+        if proxy is not None and "outbound_proxy" not in refused and self._is_kamailio(str(proxy.value)):
+            refused["outbound_proxy"] = PLACE
         for name, parameter in found.items():
             if name in refused:
                 self._leave_parameter(parameter, refused[name])
@@ -332,6 +342,17 @@ class _Conversion:
         else:
             zone, source = self._zone
             self._set("time_zone", zone, f"of this machine, by {source}; Kamailio has that of its own")
+
+    def _is_kamailio(self, proxy: str) -> bool:
+        if not proxy:
+            return False
+        hop = parse_proxy("outbound_proxy", proxy)
+        listen = map(parse_transport_address, self._listens)
+        return any(
+            (where.transport, ipaddress.ip_address(where.host), where.port)
+            == (hop.transport, ipaddress.ip_address(hop.address[0]), hop.address[1])
+            for where in listen
+        )
 
     # -- The rest ------------------------------------------------------------------------------------------------------
 
