@@ -147,6 +147,7 @@ class Kamailio:
 
     Attributes:
         udp: (host, port) of its socket.
+        configuration: its kamailio.cfg.
         log: file with all that it says.
     """
 
@@ -172,7 +173,7 @@ class Kamailio:
         port = free_port()
         self.udp: Address = ("127.0.0.1", port)
         self.log = directory / f"kamailio-{port}.log"
-        path = directory / f"kamailio-{port}.cfg"
+        path = self.configuration = directory / f"kamailio-{port}.cfg"
         # libpq takes from the environment what the URL does not say.
         own = {"db_url": "postgres://postgres@/postgres", "outbound_proxy": f"sip:127.0.0.1:{port}"}
         text = configuration(port, {**own, **parameters})

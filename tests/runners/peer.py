@@ -89,12 +89,13 @@ class Peer:
 
     Attributes:
         transport: ``udp`` or ``tcp``.
+        server: (host, port) of whom it talks to.
         address: our own (host, port).
     """
 
     def __init__(self, server: Address, transport: Transport = "udp") -> None:
         self.transport: Transport = transport
-        self._server = server
+        self.server = server
         self._buffer = b""
         self._backlog: list[Received] = []
         self._answers: dict[str, bytes] = {}
@@ -185,7 +186,7 @@ class Peer:
     def send(self, raw: bytes) -> None:
         """Put octets on the wire."""
         if self.transport == "udp":
-            self._socket.sendto(raw, self._server)
+            self._socket.sendto(raw, self.server)
         else:
             self._socket.sendall(raw)
 
