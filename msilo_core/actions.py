@@ -142,6 +142,8 @@ class Outcome(StrEnum):
     """It was tried and may be tried again: attempts, `status` and `reason` are noted and the lease is given up."""
     RELEASED = "released"
     """It was not tried: the lease is given up and nothing else changes."""
+    MISSED = "missed"
+    """It was due and could not be tried: as RELEASED, but ``snd_time`` becomes 0, and it is an ordinary message."""
     WITHDRAWN = "withdrawn"
     """A phone took it live after all, while it was being stored: the row is deleted."""
 
@@ -281,7 +283,7 @@ class Settle(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Record what became of a message. Answer: :class:`Settled`.
 
     Only who holds the lease may settle; WITHDRAWN needs none. `status` and `reason` say more for REFUSED and FAILED. A
-    deferred message that FAILED is an ordinary one from then on: its ``snd_time`` becomes 0.
+    deferred message that FAILED or was MISSED is an ordinary one from then on: its ``snd_time`` becomes 0.
     """
 
     token: int

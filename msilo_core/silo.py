@@ -545,12 +545,12 @@ class Silo:
         outcome = outcome_of(status, message.attempts)
         if outcome is Outcome.REFUSED and status < 600 and self._is_open_question(inbox, fork, now):
             outcome = Outcome.FAILED
+        is_reminder = message.snd_time_s > 0
         if outcome is Outcome.FAILED and not fork.may_be_known:
             # No attempt that a 482 could be the answer to a repeat of.
-            outcome = Outcome.RELEASED
+            outcome = Outcome.MISSED if is_reminder else Outcome.RELEASED
         reason = response.reason if response is not None else ""
         actions = self._settle(inbox.owner, message.message_id, outcome, status, reason)
-        is_reminder = message.snd_time_s > 0
         if outcome is Outcome.DELIVERED:
             self._statistics.dumped_messages += not is_reminder
             self._statistics.dumped_reminders += is_reminder
@@ -563,7 +563,17 @@ class Silo:
         # It stays the oldest, and what is behind it must not overtake it. A phone that registered since may take it.
         inbox.has_stored = True
         inbox.dump_wanted = inbox.registrations != inbox.registrations_seen
-        return actions + self._release_rest(inbox)
+        return actions + self._miss_reminders(inbox) + self._release_rest(inbox)
+
+    def _miss_reminders(self, inbox: Inbox) -> list[Action]:
+        """Let what is due in the page wait as all else does: at each look it would have the oldest tried once more."""
+        missed = [message for message in inbox.page if message.snd_time_s]
+        self._statistics.failed_reminders += len(missed)
+        inbox.page = deque(message for message in inbox.page if not message.snd_time_s)
+        actions: list[Action] = []
+        for message in missed:
+            actions += self._settle(inbox.owner, message.message_id, Outcome.MISSED)
+        return actions
 
     def _is_open_question(self, inbox: Inbox, fork: Fork[Aor], now: Moment) -> bool:
         """Say whether a contact may think otherwise than those that answered: it has not, or was not asked."""

@@ -192,6 +192,8 @@ class MemoryStorage:
         row.lease_node, row.lease_until_ms = "", 0
         if settle.outcome is Outcome.DELIVERED:
             self._delete(row)
+        elif settle.outcome is Outcome.MISSED:
+            row.message = msgspec.structs.replace(row.message, snd_time_s=0)
         elif settle.outcome is not Outcome.RELEASED:
             row.message = msgspec.structs.replace(
                 row.message,

@@ -389,10 +389,11 @@ _SETTLE: Final = """
         WHERE silo.{username} = held.username AND silo.{domain} = held.domain AND silo.{id} = held.id
             AND held.outcome IN ('delivered', 'withdrawn')
     ), released AS (
-        UPDATE {silo} AS silo SET lease_node = '', lease_until = 0
+        UPDATE {silo} AS silo SET lease_node = '', lease_until = 0,
+            {snd_time} = CASE held.outcome WHEN 'missed' THEN 0 ELSE silo.{snd_time} END
         FROM held
         WHERE silo.{username} = held.username AND silo.{domain} = held.domain AND silo.{id} = held.id
-            AND held.outcome = 'released'
+            AND held.outcome IN ('released', 'missed')
     ), given_back AS (
         UPDATE {silo} AS silo SET lease_node = '', lease_until = 0, attempts = silo.attempts + 1,
             {status} = held.new_status, last_status = held.response, reason = held.why,

@@ -189,6 +189,7 @@ _HELD_ROW: Final = f"{_ROW} AND lease_node = ? AND {{status}} = 0"
 _WITHDRAW: Final = f"DELETE FROM {{silo}} {_ROW}"
 _DELIVER: Final = f"DELETE FROM {{silo}} {_HELD_ROW}"
 _RELEASE: Final = f"UPDATE {{silo}} SET lease_node = '', lease_until = 0 {_HELD_ROW}"
+_MISS: Final = f"UPDATE {{silo}} SET lease_node = '', lease_until = 0, {{snd_time}} = 0 {_HELD_ROW}"
 _GIVE_BACK: Final = (
     "UPDATE {silo} SET lease_node = '', lease_until = 0, attempts = attempts + 1,"
     f" {{status}} = ?, last_status = ?, reason = ?, {{snd_time}} = iif(?, 0, {{snd_time}}) {_HELD_ROW}"
@@ -206,6 +207,8 @@ def settle(connection: sqlite3.Connection, settles: Sequence[Settle], sql: Sql) 
                 cursor = connection.execute(sql(_DELIVER), (*row, settle.node))
             case Outcome.RELEASED:
                 cursor = connection.execute(sql(_RELEASE), (*row, settle.node))
+            case Outcome.MISSED:
+                cursor = connection.execute(sql(_MISS), (*row, settle.node))
             case Outcome.REFUSED | Outcome.FAILED:
                 has_failed = settle.outcome is Outcome.FAILED
                 noted = (status_after(settle), settle.status, legible(settle.reason), has_failed)

@@ -6,7 +6,20 @@ import pytest
 
 from msilo_core import Call, Config, Limits, Remind, ServerRoute, SiloConfig, StorageFailed
 from msilo_core.intake import parse_send_time
-from tests.core.world import BOB, EPOCH_MS, World, answer, body_of, finished, header, message, register, status_of, udp
+from tests.core.world import (
+    BOB,
+    EPOCH_MS,
+    World,
+    answer,
+    body_of,
+    finished,
+    header,
+    message,
+    register,
+    status_of,
+    tcp,
+    udp,
+)
 
 PROXY = ("127.0.0.9", 5070)
 # EPOCH_MS is 14:13:20 in Greenwich, 16:13:20 in Rome.
@@ -139,6 +152,36 @@ def test_reminder_that_fails_becomes_an_ordinary_message() -> None:
     (_, ordinary) = server.datagram(register(cseq=2), BOB)
     assert header(ordinary, "From") == '"Alice" <sip:alice@example.com>;tag=f0'
     assert body_of(ordinary) == b"[Offline message - Mon Sep 21 14:13:20 2026] 0"
+
+
+def test_reminder_that_cannot_be_sent_becomes_one_too() -> None:
+    server = world(IN_A_MINUTE)
+    stream = tcp(BOB)
+    server.stream(register(contact="<sip:bob@127.0.0.1:5072;transport=tcp>", transport="TCP"), stream)
+    (reminder,) = messages(server.pass_time(70_000))
+    assert header(reminder, "From").startswith("<sip:reminder@example.com>")
+    server.carry_out(server.engine.send_failed(server.sent[-1].token, server.now))
+    # It is not tried at each look from now on.
+    assert messages(server.pass_time(60_000)) == []
+    (row,) = finished(server.store.list())
+    assert (row.snd_time_s, row.attempts) == (0, 0)
+    assert server.engine.statistics.failed_reminders == 1
+
+
+@pytest.mark.parametrize("proxy", ["", "sip:127.0.0.9:5070"])
+def test_reminder_behind_one_that_fails_becomes_one_too(proxy: str) -> None:
+    server = world(config=parameters(outbound_proxy=proxy))
+    server.datagram(message(b"ordinary", number=8))
+    server.datagram(message(b"deferred", number=9, headers=f"X-Due: {IN_A_MINUTE}\r\n"))
+    (_, ordinary) = server.datagram(register(), BOB)
+    server.datagram(answer(ordinary, "480 Away"), PROXY if proxy else BOB)
+    # When it is due, what was stored before it is tried first, and fails.
+    (ordinary,) = messages(server.pass_time(70_000))
+    assert body_of(ordinary) == b"ordinary"
+    server.datagram(answer(ordinary, "480 Away"), PROXY if proxy else BOB)
+    assert messages(server.pass_time(60_000)) == []
+    assert [(row.snd_time_s, row.attempts) for row in finished(server.store.list())] == [(0, 2), (0, 0)]
+    assert (server.engine.statistics.failed_messages, server.engine.statistics.failed_reminders) == (2, 1)
 
 
 def test_who_is_away_when_it_is_due_gets_it_as_an_ordinary_message() -> None:

@@ -330,11 +330,12 @@ class TestSettle:
             assert (waiting.status, waiting.reason, waiting.attempts) == (0, "Busy Here", attempt)
         assert len((await dump(peer, node="two")).messages) == 1
 
-    async def test_released(self, store: Storage, peer: Storage) -> None:
+    @pytest.mark.parametrize("outcome", [Outcome.RELEASED, Outcome.MISSED])
+    async def test_not_tried(self, store: Storage, peer: Storage, outcome: Outcome) -> None:
         (number,) = await append(store, message())
         await dump(store, node="one")
         before = await store.list()
-        assert await settle(store, number, Outcome.RELEASED, status=480, reason="not tried", node="one")
+        assert await settle(store, number, outcome, status=480, reason="not tried", node="one")
         assert await store.list() == before
         assert len((await dump(peer, node="two")).messages) == 1
 
@@ -444,7 +445,7 @@ class TestDeferred:
 
     @pytest.mark.parametrize(
         ("outcome", "snd_time_s"),
-        [(Outcome.FAILED, 0), (Outcome.RELEASED, NOW_S), (Outcome.REFUSED, NOW_S)],
+        [(Outcome.FAILED, 0), (Outcome.MISSED, 0), (Outcome.RELEASED, NOW_S), (Outcome.REFUSED, NOW_S)],
         ids=lambda value: str(value),
     )
     async def test_one_that_failed_is_ordinary(self, store: Storage, outcome: Outcome, snd_time_s: int) -> None:
@@ -453,6 +454,7 @@ class TestDeferred:
         assert await settle(store, number, outcome)
         (kept,) = await store.list(dead=outcome is Outcome.REFUSED)
         assert kept.snd_time_s == snd_time_s
+        assert kept.attempts == (outcome in (Outcome.FAILED, Outcome.REFUSED))
 
     async def test_many_are_taken_page_by_page(self, store: Storage) -> None:
         numbers = await append(store, *(message(n, snd_time_s=NOW_S - n % 7 if n % 3 else 0) for n in range(60)))
