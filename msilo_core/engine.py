@@ -509,6 +509,9 @@ class Engine(Element):
                 return self._storage_failed(call.request, call.transaction, call.flow, completion, now)
 
     def _dump(self, owner: Aor, contact: str | None, extra_hdrs: str | None, now: Moment) -> list[Action]:
+        if self._desk.is_full:
+            # No sender waits for it: a REGISTER or the next look for what is due begins it.
+            return []
         handler = partial(self._dump_located, owner, contact, extra_hdrs, self._silo.expect(owner))
         return [LookUp(self._desk.issue(handler, _ignore, now), owner, now.unix_s)]
 

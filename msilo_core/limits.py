@@ -78,7 +78,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     longest. The request that one of them passes on is kept as well."""
 
     storage_actions_max: int = 20_000
-    """Completions awaited from the store. Past it a new request is answered 503, and `Engine.dump` refuses."""
+    """Completions awaited from the store. Past it a new request is answered 503, and no delivery is begun for the
+    application or because a deferred message is due."""
 
     storage_ms: int = 8_000
     """A completion that takes longer is given up and the request answered 503: before the sender's Timer F (32 s)

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import pytest
 
-from msilo_core import Call, Config, Limits, Remind, ServerRoute, SiloConfig, StorageFailed
+from msilo_core import Call, Config, Limits, LookUp, Remind, ServerRoute, SiloConfig, StorageFailed
 from msilo_core.intake import parse_send_time
 from tests.core.world import (
     BOB,
@@ -226,6 +226,16 @@ def test_store_that_cannot_say_is_asked_again() -> None:
     server.carry_out(server.engine.complete(StorageFailed(held.token, "down"), server.now))
     server.hold.clear()
     assert server.engine.statistics.storage_failures == 1
+    assert len(messages(server.pass_time(11_000))) == 1
+
+
+def test_store_that_is_behind_is_asked_for_no_more_of_them() -> None:
+    server = world(IN_A_MINUTE, limits=Limits(storage_actions_max=3))
+    server.datagram(register(), BOB)
+    server.hold = {LookUp}
+    server.pass_time(300_000)
+    assert len(server.held) == 3
+    server.let_go()
     assert len(messages(server.pass_time(11_000))) == 1
 
 
