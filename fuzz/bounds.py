@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from msilo_core import Engine, Limits
-from msilo_core.actions import Dump, Expire, Settle, StorageAction
+from msilo_core.actions import Dump, Expire, Remind, Settle, StorageAction
 
 __all__ = ["check_bounds"]
 
@@ -23,6 +23,7 @@ def check_bounds(engine: Engine, limits: Limits, awaited: Sequence[StorageAction
     _check_silo(engine, limits)
     _check_store(engine, limits, awaited)
     assert engine._streams_bytes <= limits.streams_bytes_max
+    assert len(engine._notifier._told_ms) <= limits.notified_max
     if is_over:
         left = [engine._silo._inboxes, engine._silo._unsettled, engine._streams, engine._servers._claims]
         assert not any(left), left
@@ -57,10 +58,11 @@ def _check_silo(engine: Engine, limits: Limits) -> None:
 
 
 def _check_store(engine: Engine, limits: Limits, awaited: Sequence[StorageAction]) -> None:
-    """What was begun goes on when the desk is full: one action of each request, each page, and the cleaner's."""
+    """What was begun goes on when the desk is full: one action of each request, each page, and each round's."""
     deliveries = limits.deliveries_max * (limits.page_messages_max + 1)
-    assert len(awaited) <= limits.storage_actions_max + limits.server_transactions_max + deliveries + 1
+    assert len(awaited) <= limits.storage_actions_max + limits.server_transactions_max + deliveries + 2
     assert sum(isinstance(action, Expire) for action in awaited) <= 1, "the store is asked to clean while it cleans"
+    assert sum(isinstance(action, Remind) for action in awaited) <= 1, "the store is asked what is due while it looks"
     dumps = Counter(action.owner for action in awaited if isinstance(action, Dump))
     settles = Counter(action.message_id for action in awaited if isinstance(action, Settle))
     assert not [count for count in (*dumps.values(), *settles.values()) if count > 1], "the same is asked twice"

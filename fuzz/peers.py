@@ -9,6 +9,7 @@ from msilo_core.message import Request, Response
 from msilo_core.uri import Aor
 
 __all__ = [
+    "OUTBOUND",
     "PASSWORD",
     "PEERS",
     "PROXY",
@@ -16,6 +17,7 @@ __all__ = [
     "USERS",
     "arrival_of",
     "challenges_of",
+    "come_back",
     "message",
     "register",
     "response_to",
@@ -25,6 +27,9 @@ SERVER: Final[Address] = ("127.0.0.1", 5060)
 
 PROXY: Final[Address] = ("127.0.0.9", 5060)
 """Where everything for other domains goes, if it goes anywhere."""
+
+OUTBOUND: Final[Address] = ("127.0.0.8", 5060)
+"""Where all that the silo sends goes, if not to the owner's contacts."""
 
 PEERS: Final = (
     Flow("udp", SERVER, ("127.0.0.1", 5071)),
@@ -81,6 +86,14 @@ def response_to(request: Request, status_line: str, text: str) -> bytes:
     head += [f"{name}: {request.get(name)}" for name in ("from", "call-id", "cseq")]
     tag = "" if request.to.tag else ";tag=phone"
     return _octets([*head, f"To: {request.get('to')}{tag}"], b"")
+
+
+def come_back(request: Request, flow: Flow) -> bytes:
+    """Return a request of ours as a proxy at the other end of a flow sends it back."""
+    host, port = flow.remote
+    via = f"Via: SIP/2.0/{flow.transport.upper()} {host}:{port};branch={request.via.branch}-back;rport"
+    lines = [line for key, line in request.raw_lines if key not in ("route", "content-length")]
+    return _octets([f"MESSAGE {request.request_uri} SIP/2.0", via, *lines], request.body)
 
 
 def challenges_of(response: Response) -> list[Challenge]:

@@ -3,14 +3,14 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
 from fuzz.octets import ROOMY
-from fuzz.peers import PROXY
+from fuzz.peers import OUTBOUND, PROXY
 from fuzz.store import ModelStore
-from msilo_core import Flow, Limits, Moment
+from msilo_core import Config, Flow, Limits, Moment
 from msilo_core.actions import (
     Bind,
     Binding,
@@ -32,6 +32,7 @@ from msilo_core.errors import PeerError
 from msilo_core.fields import STAR
 from msilo_core.framing import Keepalive, Malformed
 from msilo_core.message import Request, Response, parse_message, tokenise
+from msilo_core.relay import DELIVERY_MARK
 from msilo_core.uri import Aor, parse_uri
 from msilo_core.users import User
 
@@ -41,6 +42,9 @@ Key: TypeAlias = tuple[str, int, str, str]
 """Call-ID, CSeq number and From tag, which tell a message from all others (RFC 3261 section 8.2.2.2); and the To URI,
 since one that is sent to several is a message for each of them."""
 
+_PAUSE_S: Final = 60
+_TRANSACTION_MS: Final = 32_000
+
 
 class Arrival(msgspec.Struct):
     """A request that came: as it stands in its responses.
@@ -48,25 +52,46 @@ class Arrival(msgspec.Struct):
     Attributes:
         owner: whose it is, or None if its Request-URI is no address of record, or it came with several.
         stored: how many messages had been stored before.
+        came_s: when it came first.
         ends_s: from when on it is not to be sent any more.
         hosts: where it came from.
         branches: topmost branches that it came under.
         times: how often it came.
+        is_notice: whether it says that somebody is typing, which is no message (RFC 3994).
     """
 
     owner: Aor | None
     stored: int
+    came_s: int
     ends_s: float
     hosts: set[str]
     branches: set[str]
     times: int
+    is_notice: bool = False
+
+
+class Branch(msgspec.Struct):
+    """A request of ours whose final answer is awaited.
+
+    Attributes:
+        flow: where it went.
+        token: of its Send.
+        window: whose it is, its Request-URI and Route: where at most one is outstanding.
+        ends_ms: when nobody waits any longer.
+    """
+
+    flow: Flow
+    token: int
+    window: tuple[str, str, str | None]
+    ends_ms: int
 
 
 class Promises:
     """Sees everything that goes into an engine and comes out of it, and fails where a promise is broken."""
 
-    def __init__(self, store: ModelStore, limits: Limits) -> None:
+    def __init__(self, store: ModelStore, config: Config, limits: Limits) -> None:
         self._store = store
+        self._parameters = config.silo
         self._limits = limits
         self._tokens: set[int] = set()
         self._arrivals: dict[tuple[str | None, str | None], Arrival] = {}
@@ -75,6 +100,15 @@ class Promises:
         self._bound: set[tuple[str, int]] = set()
         self._stored: dict[int, Key] = {}
         self._leased: dict[Key, Message] = {}
+        # When the page was leased that a message is in, in seconds.
+        self._leased_s: dict[int, int] = {}
+        # A message whose sender may be told next that it was stored.
+        self._just_stored: Message | None = None
+        # When a sender was told so about an owner, and Call-IDs of what said so.
+        self._told_s: dict[tuple[str, Aor], int] = {}
+        self._notifications: set[str] = set()
+        self._outstanding: dict[str, Branch] = {}
+        self._are_windows_known = True
         self._settling: dict[int, Outcome] = {}
         self._sent: dict[str, Key] = {}
         self._branches: dict[tuple[Key, str, str | None], set[str]] = defaultdict(set)
@@ -92,6 +126,22 @@ class Promises:
                 key = self._sent.get(one.via.branch)
                 if key is not None:
                     self._statuses[key].add(one.status)
+                if one.status >= 200:
+                    self._outstanding.pop(one.via.branch, None)
+
+    def failed_to_send(self, token: int) -> None:
+        """The Sends with this token could not be carried out."""
+        self._outstanding = {
+            branch: outstanding for branch, outstanding in self._outstanding.items() if outstanding.token != token
+        }
+
+    def closed(self, flow: Flow) -> None:
+        """A stream has ended."""
+        self._outstanding = {
+            branch: outstanding
+            for branch, outstanding in self._outstanding.items()
+            if not outstanding.flow.is_stream or outstanding.flow.remote != flow.remote
+        }
 
     def _note_arrival(self, request: Request, flow: Flow, now: Moment) -> None:
         if request.method == "ACK":
@@ -99,7 +149,7 @@ class Promises:
         answered, owner = _as_answered(request), _owner_of(request)
         arrival = self._arrivals.get(answered)
         if arrival is None:
-            arrival = self._arrivals[answered] = Arrival(owner, len(self._stored), 0, set(), set(), 0)
+            arrival = self._arrivals[answered] = Arrival(owner, len(self._stored), now.unix_s, 0, set(), set(), 0)
         if arrival.owner != owner:
             # Which of them is sent on does not show.
             arrival.owner = None
@@ -107,19 +157,23 @@ class Promises:
         arrival.hosts.add(flow.remote[0])
         arrival.branches.add(_branch_of(request))
         arrival.times += 1
+        arrival.is_notice |= "iscomposing" in (request.get("content-type") or "").lower()
 
     def completed(self, action: StorageAction, completion: Completion) -> None:
         """A completion is about to be told."""
+        self._just_stored = None
         match action, completion:
             case Bind(callid=callid, cseq=cseq), Bound(bindings=bindings):
                 assert len(bindings) <= self._limits.bindings_per_aor_max
                 self._bound.add((callid, cseq))
-            case Store(message=message), Stored(message_id=message_id):
+            case Store(message=message), Stored(message_id=message_id, repeated=repeated):
                 self._stored.setdefault(message_id, _key_of_row(message))
+                self._just_stored = None if repeated else message
             case _, UserFound(user=User(owner=owner)):
                 self._proven.add(owner)
-            case _, Dumped(messages=messages):
+            case Dump(now_ms=now_ms), Dumped(messages=messages):
                 self._leased |= {_key_of_row(message): message for message in messages}
+                self._leased_s |= {message.message_id: now_ms // 1000 for message in messages}
             case Settle(message_id=message_id, outcome=outcome), _:
                 # One that failed is asked for again, but for a lease that ends by itself.
                 if isinstance(completion, Settled) or outcome is Outcome.RELEASED:
@@ -137,7 +191,11 @@ class Promises:
             case Bind(owner=owner, contacts=contacts):
                 assert owner in self._proven or all(map(_is_trusted, _hosts(contacts))), "registered by a stranger"
                 self._registrants[owner] |= _hosts(contacts)
-            case Store(message=message):
+                # Two contacts with different headers have one Request-URI.
+                self._are_windows_known &= not any("?" in contact.contact for contact in contacts)
+            case Store(message=message, messages_max=messages_max):
+                self._check_row(message)
+                assert messages_max == self._parameters.max_messages
                 hosts = {
                     host
                     for key, arrival in self._arrivals.items()
@@ -170,16 +228,23 @@ class Promises:
         assert isinstance(message, Request)
         if message.via.branch not in self._sent:
             self._sent[message.via.branch] = _key_of(message)
-            self._check_request(message, send.flow, now)
+            self._check_request(message, send, now)
             return message
         return None
+
+    def _check_row(self, row: Message) -> None:
+        parameters = self._parameters
+        assert row.callid not in self._notifications, "a notification is stored"
+        assert row.exp_time_s > row.snd_time_s, "it expires before it is due"
+        if parameters.content_types:
+            assert row.ctype.partition("/")[0].strip().lower() in ("", "text"), "stored what is not wanted"
 
     def _check_outcome(self, settle: Settle) -> None:
         """A message counts as delivered only if a phone said that it has it."""
         if settle.outcome is not Outcome.DELIVERED:
             return
-        (key,) = [key for key, row in self._leased.items() if row.message_id == settle.message_id]
-        statuses = self._statuses[key]
+        (row,) = [row for row in self._leased.values() if row.message_id == settle.message_id]
+        statuses = self._statuses[_key_of_row(row)] | self._statuses[_key_of_reminder(row)]
         assert any(status // 100 == 2 or status == 482 for status in statuses), "delivered, and nobody said so"
 
     def _check_response(self, response: Response, flow: Flow) -> None:
@@ -198,25 +263,76 @@ class Promises:
                 "it lists a contact that has left"
             )
         elif method == "MESSAGE":
-            has_it = any(status // 100 == 2 for status in self._statuses[key])
+            has_it = arrival.is_notice or any(status // 100 == 2 for status in self._statuses[key])
             assert has_it or (response.status == 202 and key in self._stored.values()), "accepted, and nobody has it"
 
-    def _check_request(self, request: Request, flow: Flow, now: Moment) -> None:
+    def _check_request(self, request: Request, send: Send, now: Moment) -> None:
         """A branch begins."""
         assert request.method == "MESSAGE", request.method
+        flow = send.flow
+        if request.via.branch.endswith(f".{DELIVERY_MARK}"):
+            self._check_from_silo(request, send, now)
+            return
         if flow.remote == PROXY:
             return
-        key = _key_of(request)
         assert any(flow.remote[0] in hosts for hosts in self._registrants.values()), "sent to a stranger"
-        row = self._leased.get(key)
-        if row is not None:
-            self._check_delivery(row, flow, now)
-            return
-        self._check_relayed(self._arrivals[_as_answered(request)], now)
-        branches = self._branches[key, request.request_uri, request.get("route")]
+        arrival = self._arrivals[_as_answered(request)]
+        self._check_relayed(arrival, now)
+        branches = self._branches[_key_of(request), request.request_uri, request.get("route")]
         branches.add(request.via.branch)
         # One that comes again when its transaction is over is a new one.
-        assert len(branches) <= self._arrivals[_as_answered(request)].times, "relayed twice"
+        assert len(branches) <= arrival.times, "relayed twice"
+        if arrival.owner is not None:
+            self._check_window(arrival.owner, request, send, now)
+
+    def _check_from_silo(self, request: Request, send: Send, now: Moment) -> None:
+        """It is a stored message on its way, or a notification."""
+        parameters = self._parameters
+        if parameters.outbound_proxy:
+            assert send.flow.remote == OUTBOUND, "it does not go by way of the outbound proxy"
+            assert request.routes[0].uri.host == OUTBOUND[0]
+        row = self._row_of(request)
+        if row is None:
+            self._check_notification(request, send.flow, now)
+        else:
+            self._check_delivery(row, request, send.flow, now)
+            self._check_window(row.owner, request, send, now)
+
+    def _row_of(self, request: Request) -> Message | None:
+        """Return the leased row that a request delivers; To of a reminder is its owner."""
+        key = _key_of(request)
+        row = self._leased.get(key)
+        if row is not None:
+            return row
+        rows = [row for row in self._leased.values() if row.snd_time_s and _key_of_reminder(row) == key]
+        return rows[0] if rows else None
+
+    def _check_window(self, owner: Aor, request: Request, send: Send, now: Moment) -> None:
+        """At most one is outstanding at each of the owner's contacts."""
+        window = (str(owner), request.request_uri, request.get("route"))
+        for outstanding in self._outstanding.values():
+            is_same = outstanding.window == window and outstanding.ends_ms > now.mono_ms
+            assert not is_same or not self._are_windows_known, "sent while another is outstanding there"
+        branch = Branch(send.flow, send.token, window, now.mono_ms + _TRANSACTION_MS)
+        self._outstanding[request.via.branch] = branch
+
+    def _check_notification(self, request: Request, flow: Flow, now: Moment) -> None:
+        parameters, stored = self._parameters, self._just_stored
+        assert stored is not None, "sent by nobody"
+        self._just_stored = None
+        self._notifications.add(request.call_id)
+        assert request.from_.uri_text == parameters.from_address
+        assert request.to.uri_text == stored.src_addr, "somebody else is told"
+        assert request.cseq.number == 1
+        assert [via.branch for via in request.vias] == [request.via.branch]
+        if not parameters.outbound_proxy:
+            hosts = {host for key, one in self._arrivals.items() if key[0] == stored.callid for host in one.hosts}
+            assert flow.remote[0] in hosts, "the notification goes to a stranger"
+        assert request.to.uri.aor() != request.from_.uri.aor(), "a notification is notified of"
+        lately = {pair for pair, told_s in self._told_s.items() if now.unix_s < told_s + _PAUSE_S - 1}
+        pair = (stored.src_addr, stored.owner)
+        assert pair not in lately or len(lately) > self._limits.notified_max, "told twice"
+        self._told_s[pair] = now.unix_s
 
     def _check_relayed(self, arrival: Arrival, now: Moment) -> None:
         """What is sent on at once is for who is there, and has nothing before it."""
@@ -224,21 +340,32 @@ class Promises:
         if arrival.owner is None:
             return
         known = list(self._stored)[: arrival.stored]
-        before = [row for row in self._waiting(arrival.owner, now) if row.message_id in known]
+        before = [row for row in self._waiting(arrival.owner, arrival.came_s, now) if row.message_id in known]
         assert not before, "it overtakes what was stored"
 
-    def _waiting(self, owner: Aor, now: Moment) -> list[Message]:
-        """Return what waits and may be sent, oldest first."""
+    def _waiting(self, owner: Aor, since_s: int, now: Moment) -> list[Message]:
+        """Return what waits and may be sent, and could be at `since_s`, oldest first."""
         rows = self._store.waiting(owner, now.unix_s)
-        return [row for row in rows if row.message_id not in self._settling]
+        return [
+            row for row in rows if row.message_id not in self._settling and self._store.due_s(row.message_id) <= since_s
+        ]
 
-    def _check_delivery(self, row: Message, flow: Flow, now: Moment) -> None:
-        assert flow.remote[0] in self._registrants[row.owner], "sent to somebody else than its owner"
+    def _check_delivery(self, row: Message, request: Request, flow: Flow, now: Moment) -> None:
+        parameters = self._parameters
+        if parameters.outbound_proxy:
+            assert request.request_uri == str(row.owner), "the proxy is to send it to somebody else than its owner"
+        else:
+            assert flow.remote[0] in self._registrants[row.owner], "sent to somebody else than its owner"
         assert row.exp_time_s > now.unix_s, "sent after it expired"
+        assert self._store.due_s(row.message_id) <= now.unix_s, "sent before it was due"
+        if row.snd_time_s and parameters.reminder:
+            assert request.from_.uri_text == parameters.reminder
+            assert request.to.uri_text == str(row.owner)
         outcome = self._settling.get(row.message_id, Outcome.WITHDRAWN)
         # One that is withdrawn while it is sent goes on.
         assert outcome is Outcome.WITHDRAWN, "sent again before its outcome is recorded"
-        before = [other for other in self._waiting(row.owner, now) if other.message_id < row.message_id]
+        waiting = self._waiting(row.owner, self._leased_s[row.message_id], now)
+        before = [other for other in waiting if other.message_id < row.message_id]
         assert not before, "sent before what came before it"
 
 
@@ -261,6 +388,10 @@ def _key_of(message: Request | Response) -> Key:
 
 def _key_of_row(message: Message) -> Key:
     return message.callid, message.cseq, message.from_tag, message.dst_addr
+
+
+def _key_of_reminder(row: Message) -> Key:
+    return row.callid, row.cseq, row.from_tag, str(row.owner)
 
 
 def _branch_of(message: Request | Response) -> str:

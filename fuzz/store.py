@@ -15,6 +15,7 @@ from msilo_core.actions import (
     Settle,
     StorageAction,
     Store,
+    Stored,
 )
 from msilo_core.uri import Aor
 from msilo_core.users import User
@@ -31,6 +32,7 @@ class ModelStore:
     def __init__(self, users: tuple[Aor, ...], password: str) -> None:
         """Make a store that holds nothing but users, all with one password."""
         self._memory = MemoryStorage()
+        self._due_s: dict[int, int] = {}
         for owner in users:
             _finished(self._memory.add_user(User.with_password(owner, password)))
 
@@ -39,7 +41,10 @@ class ModelStore:
         memory = self._memory
         match action:
             case Store():
-                return _finished(memory.append([action]))[0]
+                completion = _finished(memory.append([action]))[0]
+                if isinstance(completion, Stored):
+                    self._due_s.setdefault(completion.message_id, action.message.snd_time_s)
+                return completion
             case LookUp():
                 return _finished(memory.look_up([action]))[0]
             case FindUser():
@@ -57,8 +62,20 @@ class ModelStore:
 
     def waiting(self, owner: Aor, now_s: int) -> list[Message]:
         """Return what waits for delivery, oldest first."""
-        rows = _finished(self._memory.list(str(owner)))
-        return [row for row in rows if row.exp_time_s > now_s and row.snd_time_s == 0]
+        return [row for row in self.kept(owner) if row.snd_time_s <= now_s < row.exp_time_s]
+
+    def kept(self, owner: Aor) -> list[Message]:
+        """Return all that is not set aside, oldest first."""
+        return _finished(self._memory.list(str(owner)))
+
+    def due_s(self, message_id: int) -> int:
+        """Return the time that a message was deferred to when it was stored, or 0."""
+        return self._due_s[message_id]
+
+    def last_due_s(self, before_s: int) -> int:
+        """Return the latest time below `before_s` that a message which is kept is still deferred to, or 0."""
+        rows = _finished(self._memory.list())
+        return max((row.snd_time_s for row in rows if row.snd_time_s < before_s), default=0)
 
 
 def _finished(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -12,10 +12,19 @@ __all__ = ["SEPARATOR", "alter"]
 
 SEPARATOR: Final = b"\x1e"
 
-_WORDS: Final = (b"digest", b"domains", b"proxy", b"lazy", b"dated", b"silo", b"small", b"prompt")
+_WORDS: Final = (
+    *(b"digest", b"domains", b"proxy", b"lazy", b"dated", b"silo", b"small", b"prompt"),
+    *(b"notify", b"remind", b"outbound", b"quota", b"typed"),
+)
 
 _RECORDS: Final = (
     *(b"M%s%s" % (who, what) for who in (b"001", b"101", b"301", b"012") for what in (b"", b"Expires: 5\n\nx")),
+    b"M001Contact: <sip:alice@127.0.0.1:5071>\nSubject: x\n\nx",
+    b"M001Content-Type: image/png\n\nx",
+    # A story begins at 14:13:20.
+    *(b"M001X-Deliver-At: 202609211413%d\n\nx" % second for second in (25, 35, 59)),
+    b"M102X-Deliver-At: 20260921141500\nExpires: 5\n\nx",
+    b"B0",
     b"G111Contact: <sip:bob@127.0.0.2:5072>",
     b"G011Contact: <sip:bob@127.0.0.1:5071>;q=0.5",
     b"G111Contact: <sip:bob@127.0.0.2:5072>;q=0.5\nContact: <sip:bob@127.0.0.2:5079>",
@@ -44,7 +53,7 @@ def alter(story: bytes, source: random.Random) -> bytes:
     for _ in range(source.randint(1, 4)):
         source.choice(_CHANGES)(records, source)
     if source.random() < 0.1:
-        words = b" ".join(source.sample(_WORDS, source.randint(0, 3)))
+        words = b" ".join(source.sample(_WORDS, source.randint(0, 4)))
     return SEPARATOR.join([words, *records])
 
 

@@ -7,8 +7,21 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from examples.deferred import Deferred
 from fuzz.bounds import check_bounds
-from fuzz.peers import PASSWORD, PEERS, PROXY, USERS, arrival_of, challenges_of, message, register, response_to
+from fuzz.peers import (
+    OUTBOUND,
+    PASSWORD,
+    PEERS,
+    PROXY,
+    USERS,
+    arrival_of,
+    challenges_of,
+    come_back,
+    message,
+    register,
+    response_to,
+)
 from fuzz.promises import Promises
 from fuzz.store import ModelStore
 from msilo_core import Config, Engine, Flow, Limits, Moment
@@ -22,6 +35,7 @@ from msilo_core.actions import (
     Expire,
     FindUser,
     LookUp,
+    Remind,
     Send,
     Settle,
     StorageAction,
@@ -35,7 +49,7 @@ from msilo_core.flow import Address
 from msilo_core.framing import StreamFramer, frame_datagram
 from msilo_core.message import Request, Response
 from msilo_core.parameters import SiloConfig
-from msilo_core.route import SiloRoute
+from msilo_core.route import Route, SiloRoute
 from msilo_core.uri import Aor
 
 __all__ = ["SETTINGS", "Failure", "World"]
@@ -46,18 +60,40 @@ _EPOCH_MS: Final = 1_790_000_000_000
 
 # So many deadlines in a row are more than the longest story has: they would go on for ever.
 _DEADLINES_MAX: Final = 5_000
-# Later than this after the last step only the cleaner has anything to do.
+# Later than this after the last step there is nothing to do but for the cleaner, and for what falls due then.
 _AFTERMATH_MS: Final = 100_000
+# What falls due then is sent in vain, and again at each look where it waits behind a page of others; there are pauses.
+_PAUSE_MS: Final = 1_000
+_PAUSES_MAX: Final = 1_000
+# What is deferred for longer does not come in a story.
+_DEFERRED_S_MAX: Final = 10_000_000
 
 SETTINGS: Final[dict[str, dict[str, Any]]] = {
     "digest": {"auth": AuthConfig(algorithms=("MD5",), nonce_lifetime_s=10)},
     "domains": {"domains": frozenset({"example.com"})},
     "proxy": {"domains": frozenset({"example.net"}), "foreign": f"sip:{PROXY[0]}:{PROXY[1]};lr"},
     "lazy": {"path_mode": "lazy"},
-    "dated": {"silo": SiloConfig(add_date=1, expire_time=20)},
 }
-"""What a word at the begin of a story sets in :class:`msilo_core.Config`. ``silo`` takes the route of that name instead
-of the server's, ``small`` limits that are soon reached, ``prompt`` a store that does at once what it is asked for."""
+"""What a word at the begin of a story sets in :class:`msilo_core.Config`. ``small`` takes limits that are soon reached,
+``prompt`` a store that does at once what it is asked for."""
+
+PARAMETERS: Final[dict[str, dict[str, Any]]] = {
+    "dated": {"add_date": 1, "expire_time": 20},
+    "notify": {
+        "from_address": "sip:silo@example.com",
+        "contact_hdr": "Contact: <$tu>\r\n",
+        "offline_message": "$tU will see '$hdr(Subject)': $rb",
+        "content_type_hdr": "Content-Type: text/plain",
+    },
+    "remind": {"reminder": "sip:reminder@example.com", "send_time": 10, "snd_time_avp": "$avp(due)"},
+    "outbound": {"outbound_proxy": f"sip:{OUTBOUND[0]}:{OUTBOUND[1]}"},
+    "quota": {"max_messages": 2},
+    "typed": {"content_types": ("text/*",)},
+}
+"""The same of the parameters of msilo."""
+
+ROUTES: Final[dict[str, type[Route]]] = {"silo": SiloRoute, "remind": Deferred}
+"""The routes that such a word takes instead of the server's; ``remind`` reads a header ``X-Deliver-At``."""
 
 _SMALL: Final = Limits(
     message_bytes_max=3_000,
@@ -75,6 +111,8 @@ _SMALL: Final = Limits(
     deliveries_max=1,
     deliveries_waiting_max=1,
     page_messages_max=2,
+    notified_max=1,
+    reminders_max=1,
 )
 
 
@@ -96,7 +134,11 @@ class World:
         for word, settings in SETTINGS.items():
             if word in words:
                 changes |= settings
-        self._config = Config(**changes)
+        parameters: dict[str, Any] = {}
+        for word, settings in PARAMETERS.items():
+            if word in words:
+                parameters |= settings
+        self._config = Config(**changes, silo=SiloConfig(**parameters))
         self._limits = _SMALL if "small" in words else Limits()
         self._mono_ms = 0
         self._store = ModelStore(USERS, PASSWORD)
@@ -108,13 +150,14 @@ class World:
         self._framers: dict[Flow, StreamFramer] = {}
         self._is_closing = False
         self._connections: dict[Address, Flow] = {flow.remote: flow for flow in _STREAMS}
-        self._promises = Promises(self._store, self._limits)
+        self._promises = Promises(self._store, self._config, self._limits)
+        routes = [route for word, route in ROUTES.items() if word in words]
         self._engine = Engine(
             self._config,
             self._limits,
             entropy=random.Random(1),
             now=self._now,
-            route=SiloRoute() if "silo" in words else None,
+            route=routes[0]() if routes else None,
         )
 
     # -- Peers ---------------------------------------------------------------------------------------------------------
@@ -136,6 +179,12 @@ class World:
             send, request = _pick(self._requests[::-1], ago)
             self._deliver(self._connected(send.flow), response_to(request, status_line, text))
 
+    def come_back(self, ago: int) -> None:
+        """Let whoever got a request of the engine's send it back, as a proxy that finds nobody else."""
+        if self._requests:
+            send, request = _pick(self._requests[::-1], ago)
+            self._deliver(self._connected(send.flow), come_back(request, send.flow))
+
     def datagram(self, peer: int, data: bytes) -> None:
         """Let a peer send any octets; on its stream if it has one."""
         self._deliver(_pick(PEERS, peer), data)
@@ -151,13 +200,14 @@ class World:
     def close_stream(self, peer: int) -> None:
         """Let a stream end."""
         flow = _pick(_STREAMS, peer)
-        self._framers.pop(flow, None)
+        self._close(flow)
         self._take(self._engine.flow_closed(flow, "the peer closed it", self._now))
 
     def fail_to_send(self, ago: int) -> None:
         """Let it turn out that a request could not be sent."""
         if self._requests:
             send, _ = _pick(self._requests[::-1], ago)
+            self._promises.failed_to_send(send.token)
             self._take(self._engine.send_failed(send.token, self._now))
 
     # -- The store -----------------------------------------------------------------------------------------------------
@@ -241,14 +291,20 @@ class World:
         """Check what holds after each step."""
         self._catch_up()
         check_bounds(self._engine, self._limits, self._awaited)
+        messages_max = self._config.silo.max_messages
+        for owner in USERS:
+            assert not messages_max or len(self._store.kept(owner)) <= messages_max, "more is kept than may be"
 
     def end(self) -> None:
         """Let the store and time make an end of everything, and all owners come back: nothing stays."""
         self._come_to_rest()
         if not self._is_closing:
-            for owner in USERS:
-                self._let_in(owner)
-            self._come_to_rest()
+            self._let_in_all()
+            deferred_s = self._store.last_due_s(self._now.unix_s + _DEFERRED_S_MAX) - self._now.unix_s
+            if deferred_s > 0:
+                self.leap(1000 * deferred_s)
+                self._come_to_rest()
+                self._let_in_all()
         try:
             self._engine.complete(StorageFailed(1, "again"), self._now)
         except LocalError:
@@ -258,11 +314,21 @@ class World:
     def _come_to_rest(self) -> None:
         self.be_prompt(True)
         for flow in self._connections.values():
+            self._close(flow)
             self._take(self._engine.flow_closed(flow, "the end", self._now))
         self._catch_up()
         self.pass_time(_AFTERMATH_MS)
+        for _ in range(_PAUSES_MAX):
+            if self._engine.is_idle:
+                break
+            self.pass_time(_PAUSE_MS)
         assert self._engine.is_idle, "something is under way for ever"
         check_bounds(self._engine, self._limits, self._awaited, is_over=True)
+
+    def _let_in_all(self) -> None:
+        for owner in USERS:
+            self._let_in(owner)
+        self._come_to_rest()
 
     def _let_in(self, owner: Aor) -> None:
         """Let an owner come back and take all that waits."""
@@ -307,14 +373,18 @@ class World:
                 case Send():
                     self._note(action, self._promises.sent(action, self._now))
                 case CloseFlow(flow=flow):
-                    self._framers.pop(flow, None)
+                    self._close(flow)
                 case Dropped():
                     pass
-                case LookUp() | Bind() | Store() | FindUser() | Dump() | Settle() | Expire():
+                case LookUp() | Bind() | Store() | FindUser() | Dump() | Settle() | Expire() | Remind():
                     self._promises.asked(action)
                     self._awaited.append(action)
                 case _:
                     raise AssertionError(action)
+
+    def _close(self, flow: Flow) -> None:
+        self._framers.pop(flow, None)
+        self._promises.closed(flow)
 
     def _note(self, send: Send, sent: Request | Response | None) -> None:
         """Remember what may be answered."""

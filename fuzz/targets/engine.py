@@ -1,13 +1,14 @@
 """The engine: a story of octets, completions and time, in any order, and what is promised whatever happens.
 
 A story is text, so that a seed can be read and a find be understood: records between RECORD SEPARATORs (0x1E). The
-first holds words that say how the engine is set up, see :data:`fuzz.world.SETTINGS`. Each of the others is a letter,
-as many single figures as the step has arguments, and octets. The steps:
+first holds words that say how the engine is set up, see :data:`fuzz.world.SETTINGS` and what stands behind it there.
+Each of the others is a letter, as many single figures as the step has arguments, and octets. The steps:
 
 ====== ===========================================================================================================
 ``M``  peer, sender, owner, number: the peer sends a MESSAGE; octets: its own header lines, an empty one, the body
 ``G``  peer, owner, number: the peer sends a REGISTER; octets: its own header lines, as Contact
 ``A``  n: a phone answers the request that the engine sent n requests ago; octets: status line and header lines
+``B``  n: whoever got the request that was sent n requests ago sends it back
 ``U``  peer: a datagram of these octets
 ``S``  peer: these octets on the peer's stream
 ``O``  peer: its stream is opened
@@ -80,6 +81,7 @@ _STEPS: Final[dict[bytes, tuple[int, Callable[[World, list[int], bytes], None]]]
     b"M": (4, _message),
     b"G": (3, _register),
     b"A": (1, _answer),
+    b"B": (1, lambda world, figures, _: world.come_back(figures[0])),
     b"U": (1, lambda world, figures, octets: world.datagram(figures[0], octets)),
     b"S": (1, lambda world, figures, octets: world.stream(figures[0], octets)),
     b"O": (1, lambda world, figures, _: world.open(figures[0])),
