@@ -98,8 +98,10 @@ class Promises:
         self._registrants: dict[Aor, set[str]] = defaultdict(set)
         self._proven: set[Aor] = set()
         self._bound: set[tuple[str, int]] = set()
-        self._stored: dict[int, Key] = {}
-        self._leased: dict[Key, Message] = {}
+        # Numbers of rows, in the order that they were stored in, and what is in one of them.
+        self._stored: dict[int, None] = {}
+        self._kept: set[Key] = set()
+        self._leased: dict[int, Message] = {}
         # When the page was leased that a message is in, in seconds.
         self._leased_s: dict[int, int] = {}
         # A message whose sender may be told next that it was stored.
@@ -167,12 +169,13 @@ class Promises:
                 assert len(bindings) <= self._limits.bindings_per_aor_max
                 self._bound.add((callid, cseq))
             case Store(message=message), Stored(message_id=message_id, repeated=repeated):
-                self._stored.setdefault(message_id, _key_of_row(message))
+                self._stored[message_id] = None
+                self._kept.add(_key_of_row(message))
                 self._just_stored = None if repeated else message
             case _, UserFound(user=User(owner=owner)):
                 self._proven.add(owner)
             case Dump(now_ms=now_ms), Dumped(messages=messages):
-                self._leased |= {_key_of_row(message): message for message in messages}
+                self._leased |= {message.message_id: message for message in messages}
                 self._leased_s |= {message.message_id: now_ms // 1000 for message in messages}
             case Settle(message_id=message_id, outcome=outcome), _:
                 # One that failed is asked for again, but for a lease that ends by itself.
@@ -206,11 +209,11 @@ class Promises:
                 assert is_trusted or parse_uri(message.src_addr).aor() in self._proven, "stored for a stranger"
             case Dump(owner=owner):
                 # What is left of the page before has a lease that ends by itself: it comes again, or it has expired.
-                self._leased = {key: row for key, row in self._leased.items() if row.owner != owner}
+                self._leased = {number: row for number, row in self._leased.items() if row.owner != owner}
             case Settle(message_id=message_id):
                 if message_id not in self._settling:
                     self._check_outcome(action)
-                self._leased = {key: row for key, row in self._leased.items() if row.message_id != message_id}
+                self._leased.pop(message_id, None)
                 self._settling[message_id] = action.outcome
             case _:
                 pass
@@ -243,7 +246,7 @@ class Promises:
         """A message counts as delivered only if a phone said that it has it."""
         if settle.outcome is not Outcome.DELIVERED:
             return
-        (row,) = [row for row in self._leased.values() if row.message_id == settle.message_id]
+        row = self._leased[settle.message_id]
         statuses = self._statuses[_key_of_row(row)] | self._statuses[_key_of_reminder(row)]
         assert any(status // 100 == 2 or status == 482 for status in statuses), "delivered, and nobody said so"
 
@@ -264,7 +267,7 @@ class Promises:
             )
         elif method == "MESSAGE":
             has_it = arrival.is_notice or any(status // 100 == 2 for status in self._statuses[key])
-            assert has_it or (response.status == 202 and key in self._stored.values()), "accepted, and nobody has it"
+            assert has_it or (response.status == 202 and key in self._kept), "accepted, and nobody has it"
 
     def _check_request(self, request: Request, send: Send, now: Moment) -> None:
         """A branch begins."""
@@ -291,21 +294,21 @@ class Promises:
         if parameters.outbound_proxy:
             assert send.flow.remote == OUTBOUND, "it does not go by way of the outbound proxy"
             assert request.routes[0].uri.host == OUTBOUND[0]
-        row = self._row_of(request)
-        if row is None:
+        rows = self._rows_of(request)
+        if not rows:
             self._check_notification(request, send.flow, now)
-        else:
-            self._check_delivery(row, request, send.flow, now)
-            self._check_window(row.owner, request, send, now)
+        elif len(rows) == 1:
+            self._check_delivery(rows[0], request, send.flow, now)
+            self._check_window(rows[0].owner, request, send, now)
 
-    def _row_of(self, request: Request) -> Message | None:
-        """Return the leased row that a request delivers; To of a reminder is its owner."""
+    def _rows_of(self, request: Request) -> list[Message]:
+        """Return the leased row that a request delivers; several where a message was stored for several owners."""
         key = _key_of(request)
-        row = self._leased.get(key)
-        if row is not None:
-            return row
-        rows = [row for row in self._leased.values() if row.snd_time_s and _key_of_reminder(row) == key]
-        return rows[0] if rows else None
+        return [
+            row
+            for row in self._leased.values()
+            if key == _key_of_row(row) or (row.snd_time_s and key == _key_of_reminder(row))
+        ]
 
     def _check_window(self, owner: Aor, request: Request, send: Send, now: Moment) -> None:
         """At most one is outstanding at each of the owner's contacts."""

@@ -14,7 +14,7 @@ SEPARATOR: Final = b"\x1e"
 
 _WORDS: Final = (
     *(b"digest", b"domains", b"proxy", b"lazy", b"dated", b"silo", b"small", b"prompt"),
-    *(b"notify", b"remind", b"outbound", b"quota", b"typed"),
+    *(b"notify", b"remind", b"outbound", b"quota", b"typed", b"scripted"),
 )
 
 _RECORDS: Final = (
@@ -25,6 +25,11 @@ _RECORDS: Final = (
     *(b"M001X-Deliver-At: 202609211413%d\n\nx" % second for second in (25, 35, 59)),
     b"M102X-Deliver-At: 20260921141500\nExpires: 5\n\nx",
     b"B0",
+    *(
+        b"M001X-Route: %s\n\nx" % words
+        for words in (b"copy store", b"store fail", b"quiet store dump", b"headers relay")
+    ),
+    *(b"M001X-Failure-Route: %s\n\nx" % words for words in (b"copy", b"pass", b"fail", b"store refuse")),
     b"G111Contact: <sip:bob@127.0.0.2:5072>",
     b"G011Contact: <sip:bob@127.0.0.1:5071>;q=0.5",
     b"G111Contact: <sip:bob@127.0.0.2:5072>;q=0.5\nContact: <sip:bob@127.0.0.2:5079>",

@@ -23,6 +23,7 @@ from fuzz.peers import (
     response_to,
 )
 from fuzz.promises import Promises
+from fuzz.routes import SKIP_FLAG, Scripted
 from fuzz.store import ModelStore
 from msilo_core import Config, Engine, Flow, Limits, Moment
 from msilo_core.actions import (
@@ -89,11 +90,13 @@ PARAMETERS: Final[dict[str, dict[str, Any]]] = {
     "outbound": {"outbound_proxy": f"sip:{OUTBOUND[0]}:{OUTBOUND[1]}"},
     "quota": {"max_messages": 2},
     "typed": {"content_types": ("text/*",)},
+    "scripted": {"extra_hdrs_avp": "$avp(hdrs)", "skip_notification_flag": SKIP_FLAG},
 }
 """The same of the parameters of msilo."""
 
-ROUTES: Final[dict[str, type[Route]]] = {"silo": SiloRoute, "remind": Deferred}
-"""The routes that such a word takes instead of the server's; ``remind`` reads a header ``X-Deliver-At``."""
+ROUTES: Final[dict[str, type[Route]]] = {"scripted": Scripted, "silo": SiloRoute, "remind": Deferred}
+"""The routes that such a word takes instead of the server's, the first of several; ``remind`` reads a header
+``X-Deliver-At``, ``scripted`` does what the request says."""
 
 _SMALL: Final = Limits(
     message_bytes_max=3_000,
