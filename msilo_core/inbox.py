@@ -31,6 +31,7 @@ class Inbox:
         lease_until_ms: end of their lease, on the scale of ``unix_ms``.
         withdrawn: numbers of messages that a phone took live while a Dump was under way, which may bring them, or while
             they were being sent to another.
+        withdrawn_next: numbers of messages that are to be withdrawn when the outcome that is being recorded is.
         settling: numbers of messages whose outcome is not recorded yet; no page is leased until it is, or a message
             that was just delivered could be in it again.
         fork: what is being sent or relayed and not decided.
@@ -41,7 +42,7 @@ class Inbox:
     __slots__ = (
         "arriving", "bindings", "busy", "dump_wanted", "extra_hdrs", "fork", "has_stored", "has_turn", "lease_until_ms",
         "leasing", "line", "owner", "page", "registrations", "registrations_seen", "sending", "settling", "storing",
-        "withdrawn",
+        "withdrawn", "withdrawn_next",
     )  # fmt: skip
 
     def __init__(self, owner: Aor) -> None:
@@ -61,6 +62,7 @@ class Inbox:
         self.lease_until_ms = 0
         self.settling: set[int] = set()
         self.withdrawn: set[int] = set()
+        self.withdrawn_next: set[int] = set()
         self.fork: Fork[Aor] | None = None
         self.sending = False
         self.line: deque[Call] = deque()

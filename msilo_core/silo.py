@@ -193,6 +193,10 @@ class Silo:
         if inbox.leasing or any(message.message_id == message_id for message in head):
             inbox.withdrawn.add(message_id)
         inbox.page = deque([*head, *(message for message in inbox.page if message.message_id != message_id)])
+        if message_id in inbox.settling:
+            # The store is being told another outcome, and might do the two in any order.
+            inbox.withdrawn_next.add(message_id)
+            return []
         return self._settle(owner, message_id, Outcome.WITHDRAWN)
 
     def bound(
@@ -609,18 +613,21 @@ class Silo:
         return [msgspec.structs.replace(settle, token=self._desk.issue_patiently(handler))]
 
     def _settled(self, settle: Settle, completion: Completion, now: Moment) -> list[Action]:
+        inbox = self._inbox(settle.owner)
         if isinstance(completion, StorageFailed):
             self._statistics.storage_failures += 1
-            if settle.outcome is not Outcome.RELEASED:
-                # Until it is recorded the row is still there, and must not be sent again. (A lease ends by itself.)
-                self._unsettled[settle.message_id] = settle
-                self._deadlines.arm(("settle", None), now.mono_ms + _RETRY_MS)
-                return []
         elif not isinstance(completion, Settled):
             raise LocalError(f"{type(completion).__name__} does not answer Settle")
         elif completion.lost:
             self._statistics.lost_leases += 1
-        inbox = self._inbox(settle.owner)
+        if settle.message_id in inbox.withdrawn_next:
+            inbox.withdrawn_next.discard(settle.message_id)
+            return self._settle(settle.owner, settle.message_id, Outcome.WITHDRAWN)
+        if isinstance(completion, StorageFailed) and settle.outcome is not Outcome.RELEASED:
+            # Until it is recorded the row is still there, and must not be sent again. (A lease ends by itself.)
+            self._unsettled[settle.message_id] = settle
+            self._deadlines.arm(("settle", None), now.mono_ms + _RETRY_MS)
+            return []
         inbox.settling.discard(settle.message_id)
         return self._advance(inbox, now)
 

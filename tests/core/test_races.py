@@ -262,6 +262,31 @@ def test_message_that_a_phone_took_live_while_another_is_sent_it_has_one_outcome
     assert world.engine.statistics.lost_leases == 0
 
 
+@pytest.mark.parametrize("is_recorded", [True, False])
+def test_message_that_a_phone_took_live_while_a_failure_is_recorded_is_not_sent_again(is_recorded: bool) -> None:
+    world = World()
+    world.datagram(register(), BOB)
+    (live,) = world.datagram(message())
+    world.pass_time(6_000)
+    (_, stored) = world.datagram(register(contact=CAROLS, cseq=2), CAROL)
+    world.hold = {Settle}
+    world.datagram(answer(stored, "480 Away"), CAROL)
+    world.datagram(answer(live), BOB)
+    # One outcome after the other: the store may do what it is told at the same time in any order.
+    (failed,) = world.held
+    assert failed.outcome is Outcome.FAILED
+    world.held.clear()
+    world.datagram(register(contact=CAROLS, cseq=3), CAROL)
+    completion = world.perform(failed) if is_recorded else StorageFailed(failed.token, "down")
+    assert world.carry_out(world.engine.complete(completion, world.now)) == []
+    (withdrawn,) = world.held
+    assert withdrawn.outcome is Outcome.WITHDRAWN
+    assert world.let_go() == []
+    assert world.waiting() == []
+    assert world.pass_time(10_000) == []
+    assert world.engine.statistics.lost_leases == 0
+
+
 def test_mail_is_not_sent_to_whoever_has_the_address_of_a_closed_stream() -> None:
     world = World(Config(trusted=("0.0.0.0/0",)))
     gone = tcp(("203.0.113.5", 40_000), 7)
