@@ -230,7 +230,7 @@ class Promises:
         message = parse_message(send.data, ROOMY)
         assert isinstance(message, Request)
         if message.via.branch not in self._sent:
-            self._sent[message.via.branch] = _key_of(message)
+            self._sent[message.via.branch] = self._key_of_sent(message)
             self._check_request(message, send, now)
             return message
         return None
@@ -303,12 +303,20 @@ class Promises:
 
     def _rows_of(self, request: Request) -> list[Message]:
         """Return the leased row that a request delivers; several where a message was stored for several owners."""
-        key = _key_of(request)
+        key = self._key_of_sent(request)
         return [
             row
             for row in self._leased.values()
             if key == _key_of_row(row) or (row.snd_time_s and key == _key_of_reminder(row))
         ]
+
+    def _key_of_sent(self, request: Request) -> Key:
+        """Return its key as a row has it: whose sender gave no From tag (RFC 2543) gets one on the way out."""
+        key = _key_of(request)
+        callid, cseq, _, uri = key
+        untagged = (callid, cseq, "", uri)
+        rows = [row for row in self._leased.values() if not row.from_tag]
+        return untagged if any(untagged in (_key_of_row(row), _key_of_reminder(row)) for row in rows) else key
 
     def _check_window(self, owner: Aor, request: Request, send: Send, now: Moment) -> None:
         """At most one is outstanding at each of the owner's contacts."""
