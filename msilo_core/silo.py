@@ -355,6 +355,11 @@ class Silo:
                 return target_of(binding, self._is_ours)
         return None
 
+    def _renew_stored(self, inbox: Inbox, message: Message, target: Target, now: Moment) -> Target | None:
+        # One that another phone took live meanwhile is not sent to any more.
+        is_taken = message.message_id in inbox.withdrawn
+        return None if is_taken else self._renew(inbox, message.exp_time_s, target, now)
+
     def _sending_ms(self, targets: list[Target]) -> int:
         """Return how long at most a fork takes: the last contacts are tried when all before had their head start."""
         return 64 * self._config.t1_ms + self._config.fork_ms * (len({target.q for target in targets}) - 1)
@@ -485,7 +490,7 @@ class Silo:
     def _sending_fork(self, inbox: Inbox, targets: list[Target]) -> Fork[Aor]:
         message = inbox.page[0]
         serialise = partial(self._serialise, message, inbox.extra_hdrs)
-        renew = partial(self._renew, inbox, message.exp_time_s)
+        renew = partial(self._renew_stored, inbox, message)
         return Fork(
             self, inbox.owner, targets, serialise, renew, self._clients, self._entropy,
             rank=hopeful_first, mark=DELIVERY_MARK,

@@ -262,6 +262,18 @@ def test_message_that_a_phone_took_live_while_another_is_sent_it_has_one_outcome
     assert world.engine.statistics.lost_leases == 0
 
 
+def test_message_that_a_phone_took_live_is_not_sent_to_the_contacts_of_a_lower_q() -> None:
+    world = World()
+    world.datagram(register(), BOB)
+    (live,) = world.datagram(message())
+    world.pass_time(6_000)
+    contacts = f"{CAROLS};q=0.5, <sip:bob@127.0.0.1:5079>;q=0.1"
+    (_, stored) = world.datagram(register(contact=contacts, cseq=2), CAROL)
+    world.datagram(answer(live), BOB)
+    # Who is asked already goes on being asked.
+    assert set(world.pass_time(10_000)) == {stored}
+
+
 @pytest.mark.parametrize("is_recorded", [True, False])
 def test_message_that_a_phone_took_live_while_a_failure_is_recorded_is_not_sent_again(is_recorded: bool) -> None:
     world = World()
