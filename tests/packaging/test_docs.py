@@ -90,7 +90,7 @@ def test_diagram_has_every_arrow_of_the_table(
 
 
 def test_every_test_that_is_named_is_there() -> None:
-    named = set(re.findall(r"(tests/[\w/]+\.py)::([\w:]+)", _SIP))
+    named = set(re.findall(r"(tests/[\w/]+\.py)::([\w:]+)", _SIP + _KAMAILIO))
     assert len(named) > 400
     trees = {file: ast.parse((_ROOT / file).read_text()) for file, _ in named}
     assert [f"{file}::{name}" for file, name in sorted(named) if not _is_there(trees[file], name.split("::"))] == []
@@ -160,13 +160,20 @@ def test_example_of_a_file_is_understood() -> None:
 
 
 def test_every_parameter_of_kamailio_has_its_row() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| (?:`(.+?)`|none) \| \S.* \|$", _KAMAILIO, re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \| (?:`([^|]+)`|none) \| [^|]+ \| [^|]+ \|$", _KAMAILIO, re.MULTILINE)
     assert len({name for name, _ in rows}) == len(rows) == 34
     ours = {name: str(default) for name, default in msgspec.structs.asdict(SiloConfig()).items()}
     theirs = {**dict(rows), "add_date": "0"}
     del theirs["db_url"]
     assert theirs == {name: ours[name] for name in ours if name in theirs}
     assert ours.keys() - theirs.keys() == {"reminder_sender", "time_zone", "content_types"}
+
+
+def test_everything_of_kamailio_has_its_word_and_a_test() -> None:
+    rows = [line for line in _KAMAILIO.splitlines() if line.startswith("| `")]
+    assert len(rows) == 34 + 3 + 5
+    what = r"\|[^|]+\|(?: (?:`[^|]+`|none) \|)? (?:Same|Better|Different)\b[^|]*\|(?: `tests/[\w/.:]+`,?)+ \|"
+    assert [row for row in rows if not re.fullmatch(what, row)] == []
 
 
 async def test_example_of_a_file_of_users_is_understood(tmp_path: Path) -> None:
