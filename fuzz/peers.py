@@ -65,12 +65,12 @@ def register(peer: Flow, owner: Aor, number: int, text: str, challenges: list[Ch
     return _request(peer, "REGISTER", f"sip:{owner.domain}", owner, owner, number, text, "", challenges)
 
 
-def arrival_of(owner: Aor) -> list[tuple[Flow, bytes]]:
-    """Return what lets in all that waits: the owner leaves all devices, and comes back with a new one."""
+def arrival_of(owner: Aor, now_s: int) -> list[tuple[Flow, bytes]]:
+    """Return what lets in all that waits: the owner leaves all devices, and comes back with one that just started."""
     flow = PEERS[0]
     leaving = register(flow, owner, 1, "Contact: *\nExpires: 0", [])
     coming = register(flow, owner, 2, f"Contact: <sip:{owner.username}@{flow.remote[0]}:5090>", [])
-    return [(flow, octets.replace(b"Call-ID: R", b"Call-ID: end-")) for octets in (leaving, coming)]
+    return [(flow, octets.replace(b"Call-ID: R", b"Call-ID: %d-" % now_s)) for octets in (leaving, coming)]
 
 
 def response_to(request: Request, status_line: str, text: str) -> bytes:

@@ -337,7 +337,7 @@ class World:
         """Let an owner come back and take all that waits."""
         if not self._store.waiting(owner, self._now.unix_s):
             return
-        for flow, data in arrival_of(owner):
+        for flow, data in arrival_of(owner, self._now.unix_s):
             self._deliver(flow, data)
             self._catch_up()
         for _ in range(_DEADLINES_MAX):
