@@ -107,7 +107,7 @@ class Promises:
         # A message whose sender may be told next that it was stored.
         self._just_stored: Message | None = None
         # When a sender was told so about an owner, and Call-IDs of what said so.
-        self._told_s: dict[tuple[str, Aor], int] = {}
+        self._told_s: dict[tuple[Aor, Aor], int] = {}
         self._notifications: set[str] = set()
         self._outstanding: dict[str, Branch] = {}
         self._are_windows_known = True
@@ -335,13 +335,14 @@ class Promises:
         assert request.from_.uri_text == parameters.from_address
         assert request.to.uri_text == stored.src_addr, "somebody else is told"
         assert request.cseq.number == 1
+        assert not request.uri.headers, "a Request-URI with headers"
         assert [via.branch for via in request.vias] == [request.via.branch]
         if not parameters.outbound_proxy:
             hosts = {host for key, one in self._arrivals.items() if key[0] == stored.callid for host in one.hosts}
             assert flow.remote[0] in hosts, "the notification goes to a stranger"
         assert request.to.uri.aor() != request.from_.uri.aor(), "a notification is notified of"
         lately = {pair for pair, told_s in self._told_s.items() if now.unix_s < told_s + _PAUSE_S - 1}
-        pair = (stored.src_addr, stored.owner)
+        pair = (request.to.uri.aor(), stored.owner)
         assert pair not in lately or len(lately) > self._limits.notified_max, "told twice"
         self._told_s[pair] = now.unix_s
 

@@ -6,6 +6,7 @@ same owner again and again is told once in a while.
 """
 
 from collections import OrderedDict
+from contextlib import suppress
 from typing import Final
 
 from msilo_core.actions import Action
@@ -69,7 +70,7 @@ class Notifier:
             if lines
         ]
         # By sender and owner, the oldest first: when it was told.
-        self._told_ms: OrderedDict[tuple[str, Aor], int] = OrderedDict()
+        self._told_ms: OrderedDict[tuple[Aor, Aor], int] = OrderedDict()
 
     def notify(self, call: Call, owner: Aor, now: Moment) -> list[Action]:
         """The message of a call was stored for an owner: tell its sender, if that is wanted and was not done lately."""
@@ -80,14 +81,15 @@ class Notifier:
         sender = request.from_.uri_text
         address = self._from_address.render_lines(call)
         try:
-            is_ours = parse_uri(address).aor() == request.from_.uri.aor()
+            aor = request.from_.uri.aor()
+            is_ours = parse_uri(address).aor() == aor
         except PeerError:
             # Somebody who has no address of record is no one to tell, nor one who would be told by nobody.
             return []
-        if is_ours or not self._is_due((sender, owner), now):
+        if is_ours or not self._is_due((aor, owner), now):
             return []
         self._statistics.notifications += 1
-        flow, request_uri, route = self._way(call, _contact_of(request) if config.use_contact else sender)
+        flow, request_uri, route = self._way(call, _request_uri_of(request, config.use_contact))
         branch = f"{self._entropy.branch()}.{DELIVERY_MARK}"
         headers = [
             ("Via", via_value(flow, branch)),
@@ -115,7 +117,7 @@ class Notifier:
             return call.flow, request_uri, ""
         return self._next_hop.towards(request_uri, call.flow)
 
-    def _is_due(self, key: tuple[str, Aor], now: Moment) -> bool:
+    def _is_due(self, key: tuple[Aor, Aor], now: Moment) -> bool:
         told_ms = self._told_ms.get(key)
         if told_ms is not None and now.mono_ms < told_ms + PAUSE_MS:
             return False
@@ -126,15 +128,14 @@ class Notifier:
         return True
 
 
-def _contact_of(request: Request) -> str:
-    """Return the URI of the first Contact, without what a Request-URI may not have, or that of From."""
-    try:
-        contacts = request.contacts
-        if contacts is not STAR and contacts:
-            return contacts[0].uri_text.removesuffix(contacts[0].uri.headers)
-    except PeerError:
-        pass
-    return request.from_.uri_text
+def _request_uri_of(request: Request, use_contact: int) -> str:
+    """Return the URI of the first Contact, if that is wanted, or of From, without what a Request-URI may not have."""
+    if use_contact:
+        with suppress(PeerError):
+            contacts = request.contacts
+            if contacts is not STAR and contacts:
+                return contacts[0].uri_text.removesuffix(contacts[0].uri.headers)
+    return request.from_.uri_text.removesuffix(request.from_.uri.headers)
 
 
 def _named(template: Template, call: Call) -> tuple[str, str]:

@@ -336,6 +336,19 @@ def test_who_writes_again_and_again_is_told_once_in_a_while() -> None:
     assert len(server.datagram(message(number=4))) == 2
 
 
+def test_sender_with_another_uri_of_the_same_address_is_not_another() -> None:
+    server = World(Config(silo=TOLD))
+    uris = (b"sip:alice@example.com?subject=x", b"sip:alice@example.com;x=1", b"sip:alice@EXAMPLE.com:5060")
+    told = [
+        server.datagram(message(number=number).replace(b"<sip:alice@example.com>", b"<%s>" % uri))[1:]
+        for number, uri in enumerate(uris)
+    ]
+    # And no Request-URI has headers (RFC 3261 section 19.1.1).
+    assert [[data.partition(b"\r\n")[0] for data in sent] for sent in told] == [
+        [b"MESSAGE sip:alice@example.com SIP/2.0"], [], [],
+    ]  # fmt: skip
+
+
 def test_notification_is_never_notified_of_nor_stored() -> None:
     server = world(TOLD)
     _, told = server.datagram(message())
