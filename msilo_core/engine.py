@@ -445,6 +445,8 @@ class Engine(Element):
 
     def call_dump(self, call: Call, owner: Aor, now: Moment) -> list[Action]:
         """Begin to deliver what waits for an owner."""
+        if self._desk.is_full:
+            raise Overloaded
         return self._dump(owner, None, self._extra_hdrs.render_lines(call), now)
 
     def _require_first(self, call: Call, owner: Aor) -> None:
@@ -509,13 +511,13 @@ class Engine(Element):
                 return self._storage_failed(call.request, call.transaction, call.flow, completion, now)
 
     def _dump(self, owner: Aor, contact: str | None, extra_hdrs: str | None, now: Moment) -> list[Action]:
-        if self._desk.is_full:
-            # No sender waits for it: a REGISTER or the next look for what is due begins it.
-            return []
         handler = partial(self._dump_located, owner, contact, extra_hdrs, self._silo.expect(owner))
         return [LookUp(self._desk.issue(handler, _ignore, now), owner, now.unix_s)]
 
     def _remind(self, owner: Aor, now: Moment) -> list[Action]:
+        if self._desk.is_full:
+            # What is due stays so, and is found again at the next look.
+            return []
         return self._dump(owner, None, None, now)
 
     def _dump_located(

@@ -111,7 +111,9 @@ class CallHandler(Protocol):
 
     def call_save(self, call: "Call", now: Moment) -> list[Action]: ...
 
-    def call_dump(self, call: "Call", owner: Aor, now: Moment) -> list[Action]: ...
+    def call_dump(self, call: "Call", owner: Aor, now: Moment) -> list[Action]:
+        """Raises PeerError if nothing can be begun."""
+        ...
 
     def call_store(self, call: "Call", owner: Aor, src_addr: str, dst_addr: str, now: Moment) -> list[Action]:
         """Raises PeerError if the message cannot be stored."""
@@ -275,14 +277,15 @@ class Call:
             owner: URI of the address of record whose inbox it is; that of To if None.
 
         Returns:
-            False if there is no such address of record; `status` and `reason` then say why.
+            False if there is no such address of record, or the store has too much to do; `status` and `reason` then
+            say why.
         """
         try:
             aor = parse_aor(owner) if owner is not None else self.request.to.uri.aor()
+            self._actions += self._handler.call_dump(self, aor, self._now)
         except PeerError as error:
             self.status, self.reason = error.status_hint, ""
             return False
-        self._actions += self._handler.call_dump(self, aor, self._now)
         return True
 
     def mstore(self) -> bool:

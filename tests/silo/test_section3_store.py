@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import pytest
 
 from msilo_core import Call, Config, Limits, ServerRoute, SiloConfig
-from msilo_core.actions import Message
+from msilo_core.actions import LookUp, Message
 from tests.core.world import (
     ALICE,
     BOB,
@@ -125,6 +125,21 @@ def test_dump_of_another_owner(name: str) -> None:
     store.mono_ms = server.mono_ms = 60_000
     told = server.datagram(message(to="carol", number=2))
     assert status_of(told[0]) == 200
+
+
+def test_dump_while_the_store_is_behind() -> None:
+    told: list[tuple[bool, int]] = []
+
+    def dump(call: Call) -> None:
+        told.append((call.m_dump(), call.status))
+        told.append((call.m_dump(), call.status))
+        call.reply(200)
+
+    server = World(limits=Limits(storage_actions_max=1), route=Storing(dump))
+    server.hold = {LookUp}
+    assert status_of(server.datagram(message())[0]) == 200
+    assert told == [(True, 0), (False, 503)]
+    assert len(server.held) == 1
 
 
 def test_dump_for_a_to_that_is_nobody() -> None:
