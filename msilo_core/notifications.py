@@ -19,7 +19,7 @@ from msilo_core.flow import Flow
 from msilo_core.limits import Limits
 from msilo_core.message import Request, Response
 from msilo_core.nexthop import NextHop
-from msilo_core.parameters import SiloConfig
+from msilo_core.parameters import SiloConfig, header_lines
 from msilo_core.pseudovars import Template, parse_template
 from msilo_core.relay import DELIVERY_MARK, MAX_FORWARDS
 from msilo_core.route import Call
@@ -64,11 +64,8 @@ class Notifier:
         self._is_on = bool(config.from_address and config.offline_message)
         self._from_address = parse_template(config.from_address)
         self._body = parse_template(config.offline_message)
-        self._headers = [
-            parse_template(lines.removesuffix("\r\n"))
-            for lines in (config.contact_hdr, config.content_type_hdr)
-            if lines
-        ]
+        lines = header_lines(config.contact_hdr) + header_lines(config.content_type_hdr)
+        self._headers = [parse_template(line) for line in lines]
         # By sender and owner, the oldest first: when it was told.
         self._told_ms: OrderedDict[tuple[Aor, Aor], int] = OrderedDict()
 

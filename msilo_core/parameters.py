@@ -13,7 +13,7 @@ from msilo_core.nexthop import parse_proxy
 from msilo_core.pseudovars import parse_avp_name, parse_template
 from msilo_core.uri import parse_aor
 
-__all__ = ["ReminderSender", "SiloConfig"]
+__all__ = ["ReminderSender", "SiloConfig", "header_lines"]
 
 ReminderSender: TypeAlias = Literal["reminder", "original"]
 """See :class:`SiloConfig`."""
@@ -48,7 +48,7 @@ class SiloConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             sc_stored_hdrs, sc_callid, sc_status: names of its columns.
         from_address: template, From URI of the notification that a sender gets whose message was stored; empty: no
             notification.
-        contact_hdr: template, Contact header line of the notification.
+        contact_hdr: template, Contact header lines of the notification.
         offline_message: template, body of the notification; empty: no notification.
         content_type_hdr: template, Content-Type header line of the notification; needed with `offline_message`.
         extra_hdrs: template, header lines that are added to each stored MESSAGE that is delivered, evaluated against
@@ -157,15 +157,17 @@ class SiloConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             _checked(name, text, parse_template)
         for name, header in (("contact_hdr", "Contact"), ("content_type_hdr", "Content-Type"), ("extra_hdrs", "")):
             text = getattr(self, name)
-            for line in text.removesuffix("\r\n").split("\r\n") if text else ():
+            for line in header_lines(text):
                 match = _HEADER_LINE.fullmatch(line)
-                if match is None or (header and match[1].lower() != header.lower()):
+                if match is None or (header and (match[1].lower() != header.lower() or not match[2].strip())):
                     example = f"{header or 'X-Name'}: value"
                     raise LocalError(
                         f"{name}: {line!r} is no header line: give one such as {example!r}, CRLF behind it"
                     )
                 if not header and match[1].lower() in _NOT_EXTRA:
                     raise LocalError(f"{name}: {match[1]} is written by the server: leave it out")
+        if len(header_lines(self.content_type_hdr)) > 1:
+            raise LocalError(f"content_type_hdr = {self.content_type_hdr!r} is more than one line: give one")
         if self.offline_message and not self.content_type_hdr:
             raise LocalError(
                 "content_type_hdr = '' does not go with offline_message: give one such as 'Content-Type: text/plain'"
@@ -192,11 +194,16 @@ _OUR_COLUMNS: Final = (
     "cseq", "from_tag", "from_hdr", "to_hdr", "date_hdr", "repeats", "attempts", "last_status", "next_time", "reason",
     "lease_node", "lease_until",
 )  # fmt: skip
-_HEADER_LINE: Final = re.compile(r"([A-Za-z0-9\-.!%*_+`'~]+)[ \t]*:[^\r\n\0]*")
+_HEADER_LINE: Final = re.compile(r"([A-Za-z0-9\-.!%*_+`'~]+)[ \t]*:([^\r\n\0]*)")
 _NOT_EXTRA: Final = frozenset(
     {"via", "max-forwards", "from", "to", "call-id", "cseq", "route", "content-length", "content-type", "date"}
 )
 _MEDIA_RANGE: Final = re.compile(r"[A-Za-z0-9\-.!%*_+`'~]+/[A-Za-z0-9\-.!%*_+`'~]+")
+
+
+def header_lines(text: str) -> list[str]:
+    """Return the header lines of a text, without the CRLF behind each; the last may lack it."""
+    return text.removesuffix("\r\n").split("\r\n") if text else []
 
 
 def _range(low: int, high: int) -> str:

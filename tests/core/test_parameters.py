@@ -45,6 +45,11 @@ def test_numbers(name: str, values: tuple[int, int]) -> None:
         ({"contact_hdr": "Contact"}, "contact_hdr: 'Contact' is no header line"),
         ({"contact_hdr": "Contact: <sip:a@b>\r\nX: y\r\n"}, "contact_hdr: 'X: y' is no header line"),
         ({"content_type_hdr": "text/plain"}, "give one such as 'Content-Type: value'"),
+        ({"content_type_hdr": "Content-Type: "}, "give one such as 'Content-Type: value'"),
+        (
+            {"content_type_hdr": "Content-Type: a/b\r\nContent-Type: c/d"},
+            r"content_type_hdr = 'Content-Type: a/b\\r\\nContent-Type: c/d' is more than one line: give one$",
+        ),
         ({"extra_hdrs": "X-A: b\nX-C: d"}, "extra_hdrs: .* is no header line: give one such as 'X-Name: value'"),
         ({"extra_hdrs": "To: <sip:a@b>\r\n"}, "extra_hdrs: To is written by the server: leave it out"),
         (

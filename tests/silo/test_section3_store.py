@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import msgspec
 import pytest
 
 from msilo_core import Call, Config, Limits, ServerRoute, SiloConfig
@@ -293,6 +294,13 @@ def test_sender_is_told_that_the_message_waits() -> None:
     assert server.datagram(answer(told)) == []
     assert server.pass_time(60_000) == []
     assert server.engine.statistics.notifications == 1
+
+
+def test_notification_may_have_several_contacts() -> None:
+    contacts = "Contact: <sip:registrar@example.com>\r\nContact: <sip:$rU@example.com>;q=0.1\r\n"
+    server = world(msgspec.structs.replace(TOLD, contact_hdr=contacts))
+    _, told = server.datagram(message())
+    assert contacts.replace("$rU", "bob").encode() in told
 
 
 @pytest.mark.parametrize(
