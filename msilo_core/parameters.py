@@ -11,7 +11,7 @@ from msilo_core.errors import LocalError, PeerError
 from msilo_core.fields.numbers import DELTA_SECONDS_MAX
 from msilo_core.nexthop import parse_proxy
 from msilo_core.pseudovars import parse_avp_name, parse_template
-from msilo_core.uri import parse_aor
+from msilo_core.uri import parse_uri
 
 __all__ = ["ReminderSender", "SiloConfig", "header_lines"]
 
@@ -122,7 +122,7 @@ class SiloConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         for name in ("snd_time_avp", "extra_hdrs_avp"):
             text: str = getattr(self, name)
             _checked(name, text, parse_avp_name)
-        _checked("reminder", self.reminder, parse_aor)
+        _checked("reminder", self.reminder, _parse_uri_of_aor)
         if self.outbound_proxy:
             parse_proxy("outbound_proxy", self.outbound_proxy)
         _checked("time_zone", self.time_zone, zoneinfo.ZoneInfo)
@@ -155,6 +155,10 @@ class SiloConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         for name in ("from_address", "contact_hdr", "offline_message", "content_type_hdr", "extra_hdrs"):
             text: str = getattr(self, name)
             _checked(name, text, parse_template)
+        if not _may_be_aor(self.from_address):
+            raise LocalError(
+                f"from_address = {self.from_address!r} is no SIP URI: give one such as sip:registrar@example.com"
+            )
         for name, header in (("contact_hdr", "Contact"), ("content_type_hdr", "Content-Type"), ("extra_hdrs", "")):
             text = getattr(self, name)
             for line in header_lines(text):
@@ -199,6 +203,25 @@ _NOT_EXTRA: Final = frozenset(
     {"via", "max-forwards", "from", "to", "call-id", "cseq", "route", "content-length", "content-type", "date"}
 )
 _MEDIA_RANGE: Final = re.compile(r"[A-Za-z0-9\-.!%*_+`'~]+/[A-Za-z0-9\-.!%*_+`'~]+")
+
+
+def _may_be_aor(text: str) -> bool:
+    """Say whether a template may become the URI of an address of record; what begins with a variable may be any."""
+    parts = parse_template(text).parts
+    if not parts or not isinstance(parts[0], str):
+        return True
+    text = "".join([part if isinstance(part, str) else "x" for part in parts])
+    try:
+        # No port is a letter.
+        _parse_uri_of_aor(re.sub(":x(?=;|$)", "", text))
+    except PeerError:
+        return False
+    return True
+
+
+def _parse_uri_of_aor(text: str) -> None:
+    # An address of record may be written without its scheme, but not in a header.
+    parse_uri(text).aor()
 
 
 def header_lines(text: str) -> list[str]:

@@ -40,6 +40,13 @@ def test_numbers(name: str, values: tuple[int, int]) -> None:
         ({"sc_body": "ctype"}, "is the column of sc_ctype too: give another name"),
         ({"sc_callid": "CSEQ"}, "sc_callid = 'CSEQ' is the column of msilo itself too"),
         ({"from_address": "sip:$xx"}, r"from_address: the pseudo-variable \$xx in"),
+        (
+            {"from_address": "registrar@example.com"},
+            "from_address = 'registrar@example.com' is no SIP URI: give one such as sip:registrar@example.com",
+        ),
+        ({"from_address": "<sip:$rU@example.com>"}, r"from_address = '<sip:\$rU@example.com>' is no SIP URI"),
+        ({"from_address": "sip:example.com"}, "from_address = 'sip:example.com' is no SIP URI"),
+        ({"from_address": "sip:$rU@example.com\r\nX: y"}, "is no SIP URI"),
         ({"offline_message": "$"}, "offline_message: a dollar sign stands alone"),
         ({"contact_hdr": "sip:a@b"}, "contact_hdr: 'sip:a@b' is no header line: give one such as 'Contact: value'"),
         ({"contact_hdr": "Contact"}, "contact_hdr: 'Contact' is no header line"),
@@ -57,6 +64,7 @@ def test_numbers(name: str, values: tuple[int, int]) -> None:
             "content_type_hdr = '' does not go with offline_message: give one such as",
         ),
         ({"reminder": "reminder"}, "reminder = 'reminder' is no SIP URI: give one such as sip:reminder@example.com"),
+        ({"reminder": "reminder@example.com"}, "reminder = 'reminder@example.com' is no SIP URI"),
         (
             {"outbound_proxy": "sip:proxy.example.com"},
             "outbound_proxy = .*: host names are not looked up: give the URI",
@@ -73,6 +81,21 @@ def test_numbers(name: str, values: tuple[int, int]) -> None:
 def test_what_nobody_can_run_with(given: dict[str, Any], complaint: str) -> None:
     with pytest.raises(LocalError, match=complaint):
         SiloConfig(**given)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sip:$rU@$rd",
+        "sip:$rU@$rd:$rp",
+        "sip:$rU@$rd:$rp;transport=$pr",
+        "sips:a$(rU)@b.example.com",
+        "$fu",
+        "$avp(f)@x",
+    ],
+)
+def test_address_that_may_be_one(text: str) -> None:
+    assert SiloConfig(from_address=text).from_address == text
 
 
 def test_what_kamailio_takes() -> None:
