@@ -6,10 +6,10 @@ from typing import Final
 
 from msilo_core.actions import Message
 from msilo_core.admission import refuse_extensions
-from msilo_core.errors import LocalError, PeerError, Unsupported
+from msilo_core.errors import PeerError, Unsupported
 from msilo_core.identity import hidden_headers
 from msilo_core.message import Request
-from msilo_core.parameters import SiloConfig
+from msilo_core.parameters import SiloConfig, check_header_lines, header_lines
 from msilo_core.pseudovars import AvpValue, parse_avp_name
 from msilo_core.relay import is_delivery
 from msilo_core.route import Call
@@ -69,7 +69,7 @@ class Intake:
 
         Raises:
             PeerError: it is not to be kept; the hint of the error is what to answer.
-            LocalError: the route left no header lines in `extra_hdrs_avp`.
+            LocalError: the route left no header lines in `extra_hdrs_avp`, or such as the server writes itself.
         """
         request = call.request
         if is_delivery(request):
@@ -115,10 +115,8 @@ class Intake:
         if value is None:
             return None
         text = str(value)
-        lines = text.removesuffix("\r\n").split("\r\n")
-        if not all(_HEADER_LINE.fullmatch(line) for line in lines):
-            raise LocalError(f"extra_hdrs_avp: {text!r} is no header lines, each with CRLF behind it")
-        return "".join([f"{line}\r\n" for line in lines])
+        check_header_lines("extra_hdrs_avp", text)
+        return "".join([f"{line}\r\n" for line in header_lines(text)])
 
 
 def parse_send_time(value: AvpValue, zone: tzinfo) -> int | None:
@@ -135,4 +133,3 @@ def parse_send_time(value: AvpValue, zone: tzinfo) -> int | None:
 
 _IS_COMPOSING: Final = "application/im-iscomposing+xml"
 _SEND_TIME: Final = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})")
-_HEADER_LINE: Final = re.compile(r"[A-Za-z0-9\-.!%*_+`'~]+[ \t]*:[^\r\n\0]*")

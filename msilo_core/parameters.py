@@ -9,11 +9,12 @@ import msgspec
 
 from msilo_core.errors import LocalError, PeerError
 from msilo_core.fields.numbers import DELTA_SECONDS_MAX
+from msilo_core.head import COMPACT
 from msilo_core.nexthop import parse_proxy
 from msilo_core.pseudovars import parse_avp_name, parse_template
 from msilo_core.uri import parse_uri
 
-__all__ = ["ReminderSender", "SiloConfig", "header_lines"]
+__all__ = ["ReminderSender", "SiloConfig", "check_header_lines", "header_lines"]
 
 ReminderSender: TypeAlias = Literal["reminder", "original"]
 """See :class:`SiloConfig`."""
@@ -161,15 +162,7 @@ class SiloConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             )
         for name, header in (("contact_hdr", "Contact"), ("content_type_hdr", "Content-Type"), ("extra_hdrs", "")):
             text = getattr(self, name)
-            for line in header_lines(text):
-                match = _HEADER_LINE.fullmatch(line)
-                if match is None or (header and (match[1].lower() != header.lower() or not match[2].strip())):
-                    example = f"{header or 'X-Name'}: value"
-                    raise LocalError(
-                        f"{name}: {line!r} is no header line: give one such as {example!r}, CRLF behind it"
-                    )
-                if not header and match[1].lower() in _NOT_EXTRA:
-                    raise LocalError(f"{name}: {match[1]} is written by the server: leave it out")
+            check_header_lines(name, text, header)
         if len(header_lines(self.content_type_hdr)) > 1:
             raise LocalError(f"content_type_hdr = {self.content_type_hdr!r} is more than one line: give one")
         if self.offline_message and not self.content_type_hdr:
@@ -222,6 +215,28 @@ def _may_be_aor(text: str) -> bool:
 def _parse_uri_of_aor(text: str) -> None:
     # An address of record may be written without its scheme, but not in a header.
     parse_uri(text).aor()
+
+
+def check_header_lines(name: str, text: str, header: str = "") -> None:
+    """Check header lines that an operator gave.
+
+    Args:
+        name: of the parameter.
+        text: the lines.
+        header: the header that they must be; if empty, any but those that the server writes itself.
+
+    Raises:
+        LocalError: they are not; the text says what to give.
+    """
+    for line in header_lines(text):
+        match = _HEADER_LINE.fullmatch(line)
+        key = match[1].lower() if match is not None else ""
+        key = COMPACT.get(key, key)
+        if match is None or (header and (key != header.lower() or not match[2].strip())):
+            example = f"{header or 'X-Name'}: value"
+            raise LocalError(f"{name}: {line!r} is no header line: give one such as {example!r}, CRLF behind it")
+        if not header and key in _NOT_EXTRA:
+            raise LocalError(f"{name}: {match[1]} is written by the server: leave it out")
 
 
 def header_lines(text: str) -> list[str]:

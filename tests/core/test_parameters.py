@@ -59,6 +59,8 @@ def test_numbers(name: str, values: tuple[int, int]) -> None:
         ),
         ({"extra_hdrs": "X-A: b\nX-C: d"}, "extra_hdrs: .* is no header line: give one such as 'X-Name: value'"),
         ({"extra_hdrs": "To: <sip:a@b>\r\n"}, "extra_hdrs: To is written by the server: leave it out"),
+        ({"extra_hdrs": "X-A: b\r\nv : SIP/2.0/UDP a"}, "extra_hdrs: v is written by the server: leave it out"),
+        ({"extra_hdrs": "l: 5"}, "extra_hdrs: l is written by the server: leave it out"),
         (
             {"offline_message": "later"},
             "content_type_hdr = '' does not go with offline_message: give one such as",

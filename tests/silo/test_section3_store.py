@@ -194,13 +194,24 @@ def test_avp_that_is_not_set_changes_nothing() -> None:
     assert (row.extra_hdrs, row.snd_time_s) == ("Subject: lunch\r\n", 0)
 
 
-def test_avp_that_is_no_header_line_costs_that_message_alone() -> None:
+def test_avp_that_is_empty_keeps_no_header_line() -> None:
+    def store(call: Call) -> None:
+        call.avps["hdrs"] = ""
+        call.m_store()
+
+    server = world(SiloConfig(extra_hdrs_avp="$avp(hdrs)"), Storing(store))
+    server.datagram(message(headers="Subject: lunch\r\n"))
+    assert rows(server)[0].extra_hdrs == ""
+
+
+@pytest.mark.parametrize("wrong", ["none", "X-Length", "Content-Length: 5", "l: 5", "t: <sip:carol@example.com>"])
+def test_avp_that_holds_no_header_lines_to_add_costs_that_message_alone(wrong: str) -> None:
     def store(call: Call) -> None:
         call.avps["hdrs"] = call.request.get("x-hdrs") or "X: y"
         call.m_store()
 
     server = world(SiloConfig(extra_hdrs_avp="$avp(hdrs)"), Storing(store))
-    assert status_of(server.datagram(message(headers="X-Hdrs: none\r\n"))[0]) == 500
+    assert status_of(server.datagram(message(headers=f"X-Hdrs: {wrong}\r\n"))[0]) == 500
     assert status_of(server.datagram(message(number=2))[0]) == 202
     assert server.engine.statistics.route_errors == 1
 
