@@ -389,28 +389,32 @@ def test_a_database_that_we_do_not_have(db_url: str, why: str, tmp_path: Path) -
         ('#!ifdef A\r\n#!else\r\nmodparam("msilo","check_time",7)\r\n#!endif\r\n', {"check_time": 7}),
         ('#!ifdef A\n "unclosed /* \n#!endif', {}),
         (
-            '#!subst "/a(b)c/[\\\\1]\\\\//"\nmodparam("msilo", "from_address", "abcabc")',
-            {"from_address": "[b]/abc"},
+            '#!subst "/a(b)c/[\\\\1]\\\\//"\nmodparam("msilo", "offline_message", "abcabc")',
+            {"offline_message": "[b]/abc"},
         ),
-        ('#!subst "/^x/y/g"\nmodparam("msilo", "from_address", "xx")', {"from_address": "yx"}),
-        ('#!subst "/X/y/ig"\nmodparam("msilo", "from_address", "xX")', {"from_address": "yy"}),
-        ('modparam("msilo", "from_address", "x")\n#!subst "/x/y/"', {"from_address": "x"}),
+        ('#!subst "/^x/y/g"\nmodparam("msilo", "offline_message", "xx")', {"offline_message": "yx"}),
+        ('#!subst "/X/y/ig"\nmodparam("msilo", "offline_message", "xX")', {"offline_message": "yy"}),
+        ('modparam("msilo", "offline_message", "x")\n#!subst "/x/y/"', {"offline_message": "x"}),
         ('#!substdef "/X/7/"\nmodparam("msilo", "check_time", X)', {"check_time": 7}),
         ('#!substdef "/X/$def(Y)/"\n', {}),
         ('#!define Y 7\n#!substdef "/X/$def(Y)/"\nmodparam("msilo", "check_time", X)', {"check_time": 7}),
-        ('modparamx("msilo", "from_address", "$$$$1 $env(WHO)")', {"from_address": "$$1 me"}),
-        ('#!define A "x"\nmodparamx("msilo", "from_address", "$defv(A)$(def(A))")', {"from_address": 'x"x"'}),
+        ('modparamx("msilo", "offline_message", "$$$$1 $env(WHO)")', {"offline_message": "$$1 me"}),
+        ('#!define A "x"\nmodparamx("msilo", "offline_message", "$defv(A)$(def(A))")', {"offline_message": 'x"x"'}),
         ('#!defenv WHO\n#!ifdef WHO\nmodparam("msilo", "check_time", 7)\n#!endif', {"check_time": 7}),
-        ('#!defenvs A=WHO\nmodparam("msilo", "from_address", A)', {"from_address": "me"}),
+        ('#!defenvs A=WHO\nmodparam("msilo", "offline_message", A)', {"offline_message": "me"}),
         ('#!trydefenv NOBODY\n#!ifndef NOBODY\nmodparam("msilo", "check_time", 7)\n#!endif', {"check_time": 7}),
-        ('modparam("msilo", "from_address", "\\t\\a\\x41\\x7f\\12\\q")', {"from_address": "\t\aA\x7f\n\\q"}),
-        ('modparam("msilo", "from_address", "a\\\nb")', {"from_address": "ab"}),
-        ('modparam("msilo", "from_address", "\\xc3\\xa9é")', {"from_address": "éé"}),
-        ("modparam('msilo', 'from_address', 'a\\n\"')", {"from_address": 'a\\n"'}),
+        ('modparam("msilo", "offline_message", "\\t\\a\\x41\\x7f\\12\\q")', {"offline_message": "\t\aA\x7f\n\\q"}),
+        ('modparam("msilo", "offline_message", "a\\\nb")', {"offline_message": "ab"}),
+        ('modparam("msilo", "offline_message", "\\xc3\\xa9é")', {"offline_message": "éé"}),
+        ("modparam('msilo', 'offline_message', 'a\\n\"')", {"offline_message": 'a\\n"'}),
     ],
 )  # fmt: skip
 def test_what_kamailio_understands(text: str, changes: dict[str, object], tmp_path: Path) -> None:
     values: dict[str, object] = {"add_date": 1, "time_zone": "Europe/Rome", **changes}
+    if "offline_message" in values:
+        # The one does not go without the other.
+        values["content_type_hdr"] = "Content-Type: a/b"
+        text += '\nmodparam("msilo", "content_type_hdr", "Content-Type: a/b")'
     assert silo_of(tmp_path, text, WHO="me") == SiloConfig(**values)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
