@@ -54,7 +54,7 @@ class SiloConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         content_type_hdr: template, Content-Type header line of the notification; needed with `offline_message`.
         extra_hdrs: template, header lines that are added to each stored MESSAGE that is delivered, evaluated against
             the REGISTER that brought it on.
-        reminder: SIP URI that deferred messages come from; empty: none are sent.
+        reminder: SIP URI that deferred messages come from; empty: they come from who sent them.
         outbound_proxy: SIP URI, with an IP address for a host, of the next hop of all that the silo sends: stored
             messages then go to their owner's address of record by way of it, not to his contacts. Empty: none.
         expire_time: seconds that a stored message lives, at least 1; its Expires header may shorten that.
