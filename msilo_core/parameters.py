@@ -14,7 +14,7 @@ from msilo_core.nexthop import parse_proxy
 from msilo_core.pseudovars import parse_avp_name, parse_template
 from msilo_core.uri import parse_uri
 
-__all__ = ["ReminderSender", "SiloConfig", "check_header_lines", "header_lines"]
+__all__ = ["ReminderSender", "SiloConfig"]
 
 ReminderSender: TypeAlias = Literal["reminder", "original"]
 """See :class:`SiloConfig`."""
