@@ -347,7 +347,7 @@ class Engine(Element):
     def _fail_call(self, call: Call, status: int, response: Response | None, now: Moment) -> list[Action]:
         call.status, call.response = status, response
         call.reason = response.reason if response is not None else ""
-        call.is_decided = False
+        call.is_decided, call.is_failed = False, True
         actions = call.run(self._route.failure_route, now)
         if not call.is_decided:
             actions += self.call_reply(call, status, call.reason, now)
@@ -484,7 +484,11 @@ class Engine(Element):
         actions = self._respond(call.transaction, call.request, call.flow, 202, now)
         if not completion.repeated:
             actions += self._notifier.notify(call, owner, now)
-        return actions + self._silo.stored(call, owner, completion.message_id, now)
+        actions += self._silo.stored(call, owner, completion.message_id, now)
+        if owner != call.owner and self._route.uses_location and not self._desk.is_full:
+            # Nobody has looked yet where that one is: he may be there.
+            actions += self._dump(owner, None, None, now)
+        return actions
 
     def _stored_late(self, call: Call, owner: Aor, completion: Completion, now: Moment) -> list[Action]:
         # Its sender was told 503, and may send it again to whatever server: a repeat of it may have been answered 202.

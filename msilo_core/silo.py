@@ -173,7 +173,7 @@ class Silo:
             inbox.has_stored = True
             # Registered after the look-up that found nobody, or stored behind what is being delivered, or by
             # request_route for somebody who is there.
-            is_there = call.owner == owner and not call.status and bool(call.bindings)
+            is_there = call.owner == owner and not call.is_failed and bool(call.bindings)
             inbox.dump_wanted |= inbox.registrations != call.registrations or inbox.has_turn or is_there
             actions += self.note_row(call, owner, message_id)
         actions += self._advance(inbox, now)

@@ -174,6 +174,38 @@ def test_what_is_stored_for_somebody_who_is_there_is_delivered_at_once(due: str)
     assert body_of(second) == b"two"
 
 
+class Keeping(ServerRoute):
+    """Stores each MESSAGE for whom is given, after a try for nobody."""
+
+    def __init__(self, owner: str | None) -> None:
+        self._owner = owner
+
+    def request_route(self, call: Call) -> None:
+        """Store; all else as usual."""
+        if call.method == "MESSAGE":
+            assert not call.m_store("sip:example.com")
+            assert call.m_store(self._owner)
+        else:
+            super().request_route(call)
+
+
+@pytest.mark.parametrize("owner", [None, "sip:carol@example.com"])
+def test_whoever_it_is_stored_for_and_is_there_gets_it_at_once(owner: str | None) -> None:
+    server = world(route=Keeping(owner))
+    server.datagram(register("carol" if owner else "bob", "<sip:someone@127.0.0.1:5072>"), BOB)
+    accepted, sent = server.datagram(message())
+    assert (status_of(accepted), body_of(sent)) == (202, b"hello")
+    assert server.datagram(answer(sent), BOB) == []
+    assert rows(server, owner or "sip:bob@example.com") == []
+
+
+def test_another_who_is_away_gets_it_when_he_comes() -> None:
+    server = world(route=Keeping("sip:carol@example.com"))
+    assert [status_of(data) for data in server.datagram(message())] == [202]
+    _, sent = server.datagram(register("carol"), BOB)
+    assert body_of(sent) == b"hello"
+
+
 # -- What is kept ------------------------------------------------------------------------------------------------------
 
 
