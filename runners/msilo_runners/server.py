@@ -240,8 +240,9 @@ def _check_proxy(config: ServerConfig) -> None:
     host = ipaddress.ip_address(proxy.address[0])
     for where in map(parse_transport_address, config.listen):
         own = ipaddress.ip_address(where.host)
-        is_same_host = own == host or (own.is_unspecified and own.version == host.version and _is_here(proxy.address))
-        if is_same_host and (where.transport, where.port) == (proxy.transport, proxy.address[1]):
+        if (where.transport, where.port) != (proxy.transport, proxy.address[1]):
+            continue
+        if own == host or (own.is_unspecified and own.version == host.version and _is_here(proxy.address)):
             raise SettingsError(
                 f"outbound_proxy = {config.silo.outbound_proxy!r} is this server itself: leave it out, and what is "
                 "stored goes to the contacts of its owner"
@@ -253,13 +254,14 @@ def _is_here(address: Address) -> bool:
     host = ipaddress.ip_address(address[0])
     if host.is_loopback:
         return True
-    with socket.socket(socket.AF_INET if host.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:
-        try:
+    try:
+        with socket.socket(socket.AF_INET if host.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:
             # Nothing is sent.
             probe.connect(address)
-        except OSError:
-            return False
-        return ipaddress.ip_address(probe.getsockname()[0]) == host
+            return ipaddress.ip_address(probe.getsockname()[0]) == host
+    except OSError:
+        # No way there, or no such family on this machine.
+        return False
 
 
 def _user_file(users: str) -> UserFile | None:

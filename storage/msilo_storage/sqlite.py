@@ -214,7 +214,8 @@ class SqliteStorage:
             try:
                 connection.execute("PRAGMA journal_mode = WAL")
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline_s:
+                # Extended result codes keep the primary one in the low octet.
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline_s:
                     raise
                 time.sleep(_BUSY_POLL_S)
             else:

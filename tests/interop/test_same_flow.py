@@ -345,7 +345,7 @@ def reminded(server: Address) -> tuple[Seen, list[Seen]]:
     """Return the reminder that a phone gets, and what it gets at its next REGISTERs, because it did not take that."""
     with Peer(server) as alice, Peer(server) as bob:
         assert bob.exchange(bob.registration("bob")).status == 200
-        due = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=2)
+        due = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=4)
         headers: list[Header] = [PLAIN, ("X-Deliver-At", due.strftime(SEND_TIME)), ("Subject", "tea"), ("X-Note", "1")]
         assert alice.exchange(message(alice, "bob", "tea", b"Tea!", *headers)).status == 202
         names = names_of(server, alice=alice, bob=bob) | {
@@ -489,7 +489,7 @@ def forwarded(proxy: Peer) -> list[Seen]:
         taken = proxy.take(1)
         assert bob.exchange(bob.registration("bob")).status == 200
         taken += proxy.take(1)
-        due = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=2)
+        due = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=4)
         names[due.strftime(SEND_TIME)] = "DUE"
         deferred = message(alice, "bob", "tea", b"Tea!", PLAIN, ("X-Deliver-At", due.strftime(SEND_TIME)))
         deferred = deferred.replace(b"sip:alice@", b"sip:dave@")
