@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Mapping
@@ -15,10 +14,11 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pytest
 
+from tests.ports import free_port
 from tests.postgres import Console
 from tests.runners.peer import Address, Peer, unique
 
-__all__ = ["Kamailio", "Value", "configuration", "create_tables", "free_port", "require"]
+__all__ = ["Kamailio", "Value", "configuration", "create_tables", "require"]
 
 Value = str | int
 """Of a parameter of a module."""
@@ -121,14 +121,6 @@ def create_tables(url: str) -> None:
     with Console(url) as console:
         for name in ("standard", "msilo"):
             console.execute((_SCRIPTS / f"{name}-create.sql").read_text())
-
-
-def free_port() -> int:
-    """Return a UDP port of the loopback that nobody has at the moment."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 def configuration(port: int, parameters: Mapping[str, Value]) -> str:

@@ -6,8 +6,9 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.interop.kamailio import Kamailio, free_port
+from tests.interop.kamailio import Kamailio
 from tests.interop.test_one_table import bodies_of, upgrade
+from tests.ports import free_port
 from tests.runners.peer import Peer
 from tests.runners.service import Service
 from tests.runners.tables import inbox, wait_until_empty

@@ -102,7 +102,7 @@ def test_sipp(server: Service, storage: str, tmp_path: Path, transport: str, opt
     ran = subprocess.run(
         [sipp, f"{host}:{port}", "-sf", scenario, "-t", option, "-i", "127.0.0.1", "-m", str(count),
          "-r", "200", "-timeout", "20s", "-timeout_error", "-nostdin"],
-        cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=40, check=False,
+        cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, errors="replace", timeout=40, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr
     bodies = {row["body"] for row in inbox(storage, "bob")}
@@ -123,7 +123,7 @@ def test_sipp_logs_in(storage: str, tmp_path: Path) -> None:
         ran = subprocess.run(
             [sipp, f"{host}:{port}", "-sf", scenario, "-i", "127.0.0.1", "-m", "20", "-r", "50", "-timeout", "20s",
              "-timeout_error", "-nostdin"],
-            cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=40, check=False,
+            cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, errors="replace", timeout=40, check=False,
         )  # fmt: skip
         assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr
     bound = execute(storage, "SELECT contact FROM silo_location WHERE username = 'bob'")
@@ -137,7 +137,7 @@ def test_sipsak(server: Service, storage: str, tmp_path: Path) -> None:
     host, port = server.udp
     ran = subprocess.run(
         [sipsak, "-v", "-q", "^SIP/2.0 202 ", "-f", request, "-s", f"sip:bob@{host}:{port}"],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=40, check=False,
+        stdin=subprocess.DEVNULL, capture_output=True, errors="replace", timeout=40, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stdout + ran.stderr
     # The file ends in one line end more than Content-Length says: it is no part of the body.

@@ -15,6 +15,7 @@ from msilo_core.flow import Address
 from msilo_core.route import Call
 from msilo_runners import Server, ServerConfig, SettingsError, StartError
 from msilo_runners.addresses import parse_transport_address
+from tests.ports import free_port
 from tests.runners.loopback import UdpPeer
 
 UDP = "udp://127.0.0.1:0"
@@ -125,9 +126,7 @@ class TestBeginning:
         ],
     )
     async def test_it_is_not_its_own_outbound_proxy(self, listen: str, proxy: str, is_itself: bool) -> None:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
-            other.bind(("127.0.0.1", 0))
-            port = other.getsockname()[1]
+        port = free_port()
         silo = SiloConfig(outbound_proxy=proxy.format(port))
         config = ServerConfig(listen=(listen.format(port),), storage="memory:", trusted=("127.0.0.0/8",), silo=silo)
         if is_itself:
