@@ -79,9 +79,11 @@ class Connector:
                 failure = Unavailable(f"PostgreSQL did not answer within {self._timeout_s:g} s: {_is_it_up(url)}")
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
                 if _kind(error) is _Kind.SCHEMA:
-                    failure = SchemaError(f"{_text(error)}: make it so, or mend the URL {redact(url)}")
-                else:
+                    failure = SchemaError(f"{_text(error)}: mend that there, or the URL {redact(url)}")
+                elif isinstance(error, OSError):
                     failure = Unavailable(f"{_text(error)}: {_is_it_up(url)}")
+                else:
+                    failure = Unavailable(f"{_text(error)}: try again, or see the log of the server of {redact(url)}")
             else:
                 self._urls.remove(url)
                 self._urls.insert(0, url)

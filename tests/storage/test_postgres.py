@@ -451,7 +451,7 @@ class TestSchema:
 
     async def test_without_the_database(self, own_server: PostgresServer) -> None:
         with pytest.raises(
-            SchemaError, match='database "missing" does not exist: make it so, or mend the URL postgres'
+            SchemaError, match='database "missing" does not exist: mend that there, or the URL postgres'
         ):
             async with open_store(own_server.url.replace("/postgres?", "/missing?")):
                 pass
