@@ -163,6 +163,8 @@ class SiloConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         for name, header in (("contact_hdr", "Contact"), ("content_type_hdr", "Content-Type"), ("extra_hdrs", "")):
             text = getattr(self, name)
             check_header_lines(name, text, header)
+        if self.add_contact and any(_name_of(line) == "contact" for line in header_lines(self.extra_hdrs)):
+            raise LocalError("extra_hdrs: add_contact = 1 writes a Contact too: leave one of the two out")
         if len(header_lines(self.content_type_hdr)) > 1:
             raise LocalError(f"content_type_hdr = {self.content_type_hdr!r} is more than one line: give one")
         if self.offline_message and not self.content_type_hdr:
@@ -205,8 +207,8 @@ def _may_be_aor(text: str) -> bool:
         return True
     text = "".join([part if isinstance(part, str) else "x" for part in parts])
     try:
-        # No port is a letter.
-        _parse_uri_of_aor(re.sub(":x(?=;|$)", "", text))
+        # No port is a letter, nor an address in brackets.
+        _parse_uri_of_aor(re.sub(":[0-9]*x(?=;|$)", "", text.replace("[x]", "[::1]")))
     except PeerError:
         return False
     return True
@@ -230,13 +232,17 @@ def check_header_lines(name: str, text: str, header: str = "") -> None:
     """
     for line in header_lines(text):
         match = _HEADER_LINE.fullmatch(line)
-        key = match[1].lower() if match is not None else ""
-        key = COMPACT.get(key, key)
+        key = _name_of(line)
         if match is None or (header and (key != header.lower() or not match[2].strip())):
             example = f"{header or 'X-Name'}: value"
             raise LocalError(f"{name}: {line!r} is no header line: give one such as {example!r}, CRLF behind it")
         if not header and key in _NOT_EXTRA:
             raise LocalError(f"{name}: {match[1]} is written by the server: leave it out")
+
+
+def _name_of(line: str) -> str:
+    name = line.partition(":")[0].rstrip(" \t").lower()
+    return COMPACT.get(name, name)
 
 
 def header_lines(text: str) -> list[str]:

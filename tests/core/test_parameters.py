@@ -60,6 +60,10 @@ def test_numbers(name: str, values: tuple[int, int]) -> None:
         ({"extra_hdrs": "X-A: b\nX-C: d"}, "extra_hdrs: .* is no header line: give one such as 'X-Name: value'"),
         ({"extra_hdrs": "To: <sip:a@b>\r\n"}, "extra_hdrs: To is written by the server: leave it out"),
         ({"extra_hdrs": "X-A: b\r\nv : SIP/2.0/UDP a"}, "extra_hdrs: v is written by the server: leave it out"),
+        (
+            {"extra_hdrs": "X-A: b\r\nm: <sip:a@b>", "add_contact": 1},
+            "extra_hdrs: add_contact = 1 writes a Contact too: leave one of the two out",
+        ),
         ({"extra_hdrs": "l: 5"}, "extra_hdrs: l is written by the server: leave it out"),
         (
             {"offline_message": "later"},
@@ -90,6 +94,8 @@ def test_what_nobody_can_run_with(given: dict[str, Any], complaint: str) -> None
     [
         "sip:$rU@$rd",
         "sip:$rU@$rd:$rp",
+        "sip:silo@[$Ri]",
+        "sip:silo@[$Ri]:50$var(a)",
         "sip:$rU@$rd:$rp;transport=$pr",
         "sips:a$(rU)@b.example.com",
         "$fu",
