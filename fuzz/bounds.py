@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from msilo_core import Engine, Limits
-from msilo_core.actions import Dump, Expire, Remind, Settle, StorageAction
+from msilo_core.actions import Dump, Expire, Remind, Renew, Retry, Settle, StorageAction
 
 __all__ = ["check_bounds"]
 
@@ -59,11 +59,15 @@ def _check_silo(engine: Engine, limits: Limits) -> None:
 
 def _check_store(engine: Engine, limits: Limits, awaited: Sequence[StorageAction]) -> None:
     """What was begun goes on when the desk is full: one action of each request, each page, and each round's."""
-    deliveries = limits.deliveries_max * (limits.page_messages_max + 1)
-    assert len(awaited) <= limits.storage_actions_max + limits.server_transactions_max + deliveries + 2
+    deliveries = limits.deliveries_max * (limits.page_messages_max + 2)
+    assert len(awaited) <= limits.storage_actions_max + limits.server_transactions_max + deliveries + 3
     assert sum(isinstance(action, Expire) for action in awaited) <= 1, "the store is asked to clean while it cleans"
     assert sum(isinstance(action, Remind) for action in awaited) <= 1, "the store is asked what is due while it looks"
+    assert sum(isinstance(action, Retry) for action in awaited) <= 1, "the store is asked what is due while it looks"
+    renewals = Counter(action.owner for action in awaited if isinstance(action, Renew))
     dumps = Counter(action.owner for action in awaited if isinstance(action, Dump))
     settles = Counter(action.message_id for action in awaited if isinstance(action, Settle))
-    assert not [count for count in (*dumps.values(), *settles.values()) if count > 1], "the same is asked twice"
+    assert not [count for count in (*dumps.values(), *renewals.values(), *settles.values()) if count > 1], (
+        "the same is asked twice"
+    )
     assert engine._desk.is_idle == (not awaited)

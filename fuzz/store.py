@@ -1,6 +1,6 @@
 """The store behind an engine in a story: it really holds rows, bindings and users."""
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from msilo_core.actions import (
@@ -12,10 +12,13 @@ from msilo_core.actions import (
     LookUp,
     Message,
     Remind,
+    Renew,
+    Retry,
     Settle,
     StorageAction,
     Store,
     Stored,
+    Unbind,
 )
 from msilo_core.uri import Aor
 from msilo_core.users import User
@@ -29,9 +32,9 @@ T = TypeVar("T")
 class ModelStore:
     """The store in memory, one action at a time and without an event loop."""
 
-    def __init__(self, users: tuple[Aor, ...], password: str) -> None:
-        """Make a store that holds nothing but users, all with one password."""
-        self._memory = MemoryStorage()
+    def __init__(self, users: tuple[Aor, ...], password: str, clock: Callable[[], int]) -> None:
+        """Make a store that holds nothing but users, all with one password; leases run by `clock`."""
+        self._memory = MemoryStorage(clock)
         self._due_s: dict[int, int] = {}
         for owner in users:
             _finished(self._memory.add_user(User.with_password(owner, password)))
@@ -59,6 +62,12 @@ class ModelStore:
                 return _finished(memory.expire([action]))[0]
             case Remind():
                 return _finished(memory.remind([action]))[0]
+            case Retry():
+                return _finished(memory.retry([action]))[0]
+            case Renew():
+                return _finished(memory.renew([action]))[0]
+            case Unbind():
+                return _finished(memory.unbind([action]))[0]
 
     def waiting(self, owner: Aor, now_s: int) -> list[Message]:
         """Return what waits for delivery, oldest first."""

@@ -37,11 +37,14 @@ from msilo_core.actions import (
     FindUser,
     LookUp,
     Remind,
+    Renew,
+    Retry,
     Send,
     Settle,
     StorageAction,
     StorageFailed,
     Store,
+    Unbind,
 )
 from msilo_core.config import AuthConfig
 from msilo_core.errors import LocalError, Unavailable
@@ -51,6 +54,7 @@ from msilo_core.framing import StreamFramer, frame_datagram
 from msilo_core.message import Request, Response
 from msilo_core.parameters import SiloConfig
 from msilo_core.route import Route, SiloRoute
+from msilo_core.silo import RETRY_PAUSE_S
 from msilo_core.uri import Aor
 
 __all__ = ["SETTINGS", "Failure", "World"]
@@ -144,7 +148,7 @@ class World:
         self._config = Config(**changes, silo=SiloConfig(**parameters))
         self._limits = _SMALL if "small" in words else Limits()
         self._mono_ms = 0
-        self._store = ModelStore(USERS, PASSWORD)
+        self._store = ModelStore(USERS, PASSWORD, lambda: self._now.unix_ms)
         self._is_prompt = "prompt" in words
         self._awaited: list[StorageAction] = []
         self._completions: dict[int, Completion] = {}
@@ -340,7 +344,11 @@ class World:
         for flow, data in arrival_of(owner, self._now.unix_s):
             self._deliver(flow, data)
             self._catch_up()
+        end_ms = self._mono_ms + 1000 * (RETRY_PAUSE_S + 2 * self._config.delivery.retry_look_s)
         for _ in range(_DEADLINES_MAX):
+            while not self._requests and self._store.waiting(owner, self._now.unix_s) and self._mono_ms < end_ms:
+                # So many came at once that this one had no turn: it is tried again.
+                self.pass_time(1000 * self._config.delivery.retry_look_s)
             if not self._requests:
                 break
             send, request = self._requests.pop()
@@ -379,7 +387,19 @@ class World:
                     self._close(flow)
                 case Dropped():
                     pass
-                case LookUp() | Bind() | Store() | FindUser() | Dump() | Settle() | Expire() | Remind():
+                case (
+                    LookUp()
+                    | Bind()
+                    | Unbind()
+                    | Store()
+                    | FindUser()
+                    | Dump()
+                    | Renew()
+                    | Settle()
+                    | Expire()
+                    | Remind()
+                    | Retry()
+                ):
                     self._promises.asked(action)
                     self._awaited.append(action)
                 case _:

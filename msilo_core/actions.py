@@ -37,6 +37,9 @@ __all__ = [
     "Outcome",
     "Refused",
     "Remind",
+    "Renew",
+    "Renewed",
+    "Retry",
     "Send",
     "Settle",
     "Settled",
@@ -44,6 +47,8 @@ __all__ = [
     "StorageFailed",
     "Store",
     "Stored",
+    "Unbind",
+    "Unbound",
     "UserFound",
 ]
 
@@ -72,6 +77,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         date_hdr: value of Date as received; empty if there was none.
         message_id: number of the row; 0 before it is stored. Ascending in the order of arrival.
         attempts: deliveries begun and failed so far.
+        reached: those of them after which a phone may have it: its answer was lost, or a failure.
+        next_time_s: when it is to be tried again, which a REGISTER does not wait for; 0: whenever there is a reason.
         status: 0 while it waits for delivery; otherwise the status of the response that set it aside.
         reason: why it was set aside, or why the last attempt failed.
     """
@@ -93,6 +100,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     date_hdr: str = ""
     message_id: int = 0
     attempts: int = 0
+    reached: int = 0
+    next_time_s: int = 0
     status: int = 0
     reason: str = ""
 
@@ -140,6 +149,8 @@ class Outcome(StrEnum):
     """It can never be delivered: the row is set aside with `status` and `reason` for an operator to see."""
     FAILED = "failed"
     """It was tried and may be tried again: attempts, `status` and `reason` are noted and the lease is given up."""
+    UNREACHED = "unreached"
+    """As FAILED, and no phone has it: none was reached."""
     RELEASED = "released"
     """It was not tried: the lease is given up and nothing else changes."""
     MISSED = "missed"
@@ -261,14 +272,17 @@ class Dump(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Lease the oldest messages that wait for `owner`. Answer: :class:`Dumped`.
 
     Taken are rows whose ``snd_time`` has come (0: it was never deferred), not set aside, not expired at `now_ms`, in
-    the order of their numbers, without a gap: where the oldest is leased by another node until a time after `now_ms`,
+    the order of their numbers, without a gap: where the oldest is leased by another node, or is to be tried later,
     nothing is taken.
+
+    Leases run by the clock of the store: those of the nodes need not agree.
 
     Attributes:
         messages_max: most rows to take.
         node: who leases; a row that it leased before is taken again with a new end.
         now_ms: the present.
-        lease_until_ms: end of the lease, after which any node may take the rows.
+        lease_ms: how long the lease runs, from the moment that the store grants it.
+        is_early: take what is to be tried later, too.
     """
 
     token: int
@@ -276,14 +290,35 @@ class Dump(msgspec.Struct, frozen=True, tag=True, gc=False):
     messages_max: int
     node: str
     now_ms: int
-    lease_until_ms: int
+    lease_ms: int
+    is_early: bool = True
+
+
+class Renew(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Let leases of a node run on. Answer: :class:`Renewed`.
+
+    Attributes:
+        message_ids: numbers of rows of `owner`, ascending, at least one.
+        node: who leased them.
+        lease_ms: how long they run from now on.
+    """
+
+    token: int
+    owner: Aor
+    message_ids: tuple[int, ...]
+    node: str
+    lease_ms: int
 
 
 class Settle(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Record what became of a message. Answer: :class:`Settled`.
 
-    Only who holds the lease may settle; WITHDRAWN needs none. `status` and `reason` say more for REFUSED and FAILED. A
-    deferred message that FAILED or was MISSED is an ordinary one from then on: its ``snd_time`` becomes 0.
+    Only who holds the lease may settle; WITHDRAWN needs none. `status` and `reason` say more for REFUSED, FAILED and
+    UNREACHED. A deferred message that was tried in vain or MISSED is an ordinary one from then on: its ``snd_time``
+    becomes 0.
+
+    Attributes:
+        next_time_s: when to try again what stays; 0: at the next REGISTER.
     """
 
     token: int
@@ -293,6 +328,7 @@ class Settle(msgspec.Struct, frozen=True, tag=True, gc=False):
     outcome: Outcome
     status: int = 0
     reason: str = ""
+    next_time_s: int = 0
 
 
 class Expire(msgspec.Struct, frozen=True, tag=True, gc=False):
@@ -300,6 +336,42 @@ class Expire(msgspec.Struct, frozen=True, tag=True, gc=False):
 
     token: int
     now_ms: int
+
+
+class Retry(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Whose messages are to be tried again, or were left by a node that is gone? Answer: :class:`Due`.
+
+    They are rows with a ``next_time`` from 1 to `now_s` that are neither deferred nor set aside nor expired nor leased.
+    Those of an owner without a binding wait for his next REGISTER from then on, with ``next_time`` 0. Those behind one
+    that is to be tried later wait for that, and get its ``next_time``. Those that are only reached by a connection of
+    another node are left to that. What is returned no other node gets within `pause_s`.
+
+    Attributes:
+        now_s: the present.
+        node: who asks.
+        owners_max: most owners to return, those whose messages have been due longest.
+        pause_s: how long they are left to who asks.
+        unregistered: owners without a binding count too, as where an outbound proxy knows them.
+    """
+
+    token: int
+    now_s: int
+    node: str
+    owners_max: int
+    pause_s: int
+    unregistered: bool = False
+
+
+class Unbind(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Remove the binding of `owner` at `contact`, if no REGISTER came since `updated_ms`. Answer: :class:`Unbound`.
+
+    It leads nowhere: its connection is gone, or an edge proxy said so (430, RFC 5626 section 5.3).
+    """
+
+    token: int
+    owner: Aor
+    contact: str
+    updated_ms: int
 
 
 class Remind(msgspec.Struct, frozen=True, tag=True, gc=False):
@@ -320,7 +392,7 @@ class Remind(msgspec.Struct, frozen=True, tag=True, gc=False):
     unregistered: bool = False
 
 
-StorageAction: TypeAlias = LookUp | Bind | Store | FindUser | Dump | Settle | Expire | Remind
+StorageAction: TypeAlias = LookUp | Bind | Unbind | Store | FindUser | Dump | Renew | Settle | Expire | Remind | Retry
 Action: TypeAlias = Send | CloseFlow | Dropped | Answered | Arrived | StorageAction
 
 
@@ -372,12 +444,29 @@ class UserFound(msgspec.Struct, frozen=True, tag=True, gc=False):
 class Dumped(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Messages leased, oldest first.
 
-    `busy_until_ms` is not 0 if there are none because another node's lease runs until then.
+    Attributes:
+        messages: none if there are none, or the first cannot be had now.
+        busy_ms: if not 0, there are none because another node holds the first, for so long at most.
+        is_early: there are none because the first is to be tried later.
     """
 
     token: int
     messages: tuple[Message, ...]
-    busy_until_ms: int = 0
+    busy_ms: int = 0
+    is_early: bool = False
+
+
+class Renewed(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Numbers of those rows whose leases run on; the others are not ours any more."""
+
+    token: int
+    message_ids: tuple[int, ...]
+
+
+class Unbound(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """The binding is gone, or has changed since."""
+
+    token: int
 
 
 class Settled(msgspec.Struct, frozen=True, tag=True, gc=False):
@@ -395,7 +484,7 @@ class Expired(msgspec.Struct, frozen=True, tag=True, gc=False):
 
 
 class Due(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """Owners with deferred messages that are due, each once."""
+    """Owners with messages that are due, each once."""
 
     token: int
     owners: tuple[Aor, ...]
@@ -409,5 +498,16 @@ class StorageFailed(msgspec.Struct, frozen=True, tag=True, gc=False):
 
 
 Completion: TypeAlias = (
-    LookedUp | Bound | Refused | Stored | UserFound | Dumped | Settled | Expired | Due | StorageFailed
+    LookedUp
+    | Bound
+    | Unbound
+    | Refused
+    | Stored
+    | UserFound
+    | Dumped
+    | Renewed
+    | Settled
+    | Expired
+    | Due
+    | StorageFailed
 )

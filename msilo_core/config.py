@@ -10,7 +10,7 @@ from msilo_core.fields.numbers import DELTA_SECONDS_MAX
 from msilo_core.flow import TransportName
 from msilo_core.parameters import SiloConfig
 
-__all__ = ["AuthConfig", "Config", "PathMode", "TransportName"]
+__all__ = ["AuthConfig", "Config", "DeliveryConfig", "PathMode", "TransportName"]
 
 PathMode: TypeAlias = Literal["strict", "lazy"]
 """See :class:`Config`."""
@@ -43,6 +43,34 @@ class AuthConfig(msgspec.Struct, frozen=True, kw_only=True):
             )
 
 
+class DeliveryConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """How stored messages are delivered, and tried again.
+
+    Attributes:
+        lease_s: how long a node may hold messages that it delivers without saying so again, 3 to 2**32 - 1. It says so
+            each third of it. What a node held that died waits for so long.
+        retry_min_s: pause before a message is tried again that a phone did not take, 1 or more; it doubles each time.
+        retry_max_s: the longest such pause, not below `retry_min_s`.
+        retry_look_s: how often to look for messages that are to be tried again, or were left by a node that is gone, 1
+            or more.
+    """
+
+    lease_s: int = 15
+    retry_min_s: int = 5
+    retry_max_s: int = 900
+    retry_look_s: int = 5
+
+    def __post_init__(self) -> None:
+        for name, low in (("lease", 3), ("retry_min", 1), ("retry_max", 1), ("retry_look", 1)):
+            value: int = getattr(self, f"{name}_s")
+            if not low <= value <= DELTA_SECONDS_MAX:
+                raise LocalError(f"{name} = {value} is out of range: give {low} to {DELTA_SECONDS_MAX}")
+        if self.retry_min_s > self.retry_max_s:
+            raise LocalError(
+                f"retry_min = {self.retry_min_s}, retry_max = {self.retry_max_s} is out of order: give them ascending"
+            )
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Policy and timers of one engine.
 
@@ -63,9 +91,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             of the sender (32 s), so that the 202 still finds its transaction (RFC 4321 section 1.1).
         fork_ms: how long contacts of a higher q have a message to themselves before those of the next q are tried too;
             a phone that refuses does not keep them waiting. Two retransmissions, and a third of `relay_ms`.
-        lease_ms: how long a node may hold messages that it delivers, more than one transaction (64*T1 = 32 s); longer
-            by `fork_ms` for each further q among the contacts, which are tried one after the other. It is
-            renewed as long as the delivery goes on. What a node held that died waits for so long.
+        delivery: how stored messages are delivered.
         t1_ms: RFC 3261 section 17.1.1.1, estimate of the round trip.
         t2_ms: most time between retransmissions of a non-INVITE request.
         t4_ms: how long a message stays in the network.
@@ -83,7 +109,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     path_mode: PathMode = "strict"
     relay_ms: int = 6_000
     fork_ms: int = 2_000
-    lease_ms: int = 40_000
+    delivery: DeliveryConfig = DeliveryConfig()
     t1_ms: int = 500
     t2_ms: int = 4_000
     t4_ms: int = 5_000
@@ -96,5 +122,3 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
                 f"expires_max = {self.expires_max_s} is out of order: "
                 f"give them ascending, from 1 to {DELTA_SECONDS_MAX}"
             )
-        if self.lease_ms <= 64 * self.t1_ms:
-            raise LocalError(f"lease_ms = {self.lease_ms} is out of range: give more than 64 * t1_ms")

@@ -9,6 +9,8 @@ import random
 from collections.abc import Sequence
 from functools import partial
 
+import msgspec
+
 from msilo_core.actions import (
     Action,
     Bind,
@@ -43,11 +45,12 @@ from msilo_core.message import Request, Response
 from msilo_core.nexthop import NextHop, Proxy, parse_proxy
 from msilo_core.notifications import Notifier
 from msilo_core.outbound import Outbound, parse_foreign
+from msilo_core.outcome import Backoff
 from msilo_core.pseudovars import parse_template
 from msilo_core.registrar import IntervalTooBrief, PathNotSupported, register_of, response_headers
 from msilo_core.relay import Relay
 from msilo_core.route import Call, Route, ServerRoute
-from msilo_core.silo import Silo
+from msilo_core.silo import RETRY_PAUSE_S, Silo
 from msilo_core.transactions import ServerTransaction
 from msilo_core.uri import Aor, SipUri, parse_aor
 
@@ -116,6 +119,7 @@ class Engine(Element):
         proxy = config.silo.outbound_proxy
         next_hop = self._next_hop(parse_proxy("outbound_proxy", proxy)) if proxy else None
         self._notifier = Notifier(config.silo, self._limits, self._clients, self._entropy, next_hop, self.statistics)
+        self._backoff = Backoff(config.delivery, self._entropy)
         self._silo = Silo(
             config,
             self._limits,
@@ -125,13 +129,16 @@ class Engine(Element):
             self._relay,
             next_hop,
             self.statistics,
+            self._backoff,
             is_open=self._streams.__contains__,
             is_trusted=self._guard.is_trusted,
             pass_on=self.call_pass_on,
             fail_call=self._fail_call,
             refuse=self.call_reply,
         )
-        self._housekeeping = Housekeeping(config.silo, self._limits, self._desk, self.statistics, self._remind, now)
+        self._housekeeping = Housekeeping(
+            config, RETRY_PAUSE_S, self._limits, self._desk, self.statistics, self._deliver, now
+        )
         lines = config.silo.extra_hdrs.removesuffix("\r\n")
         self._extra_hdrs = parse_template(f"{lines}\r\n" if lines else "")
         self._closing = False
@@ -330,8 +337,8 @@ class Engine(Element):
     def _located(self, call: Call, registrations: int, completion: Completion, now: Moment) -> list[Action]:
         assert call.owner is not None
         if isinstance(completion, LookedUp):
-            self._silo.located(call, registrations, completion, now)
-            return self._run(call, now)
+            actions = self._silo.located(call, registrations, completion, now)
+            return actions + self._run(call, now)
         self._silo.located(call, registrations, None, now)
         actions = self._storage_failed(call.request, call.transaction, call.flow, completion, now)
         return actions + self._silo.advance(call.owner, now)
@@ -438,10 +445,16 @@ class Engine(Element):
         if message is None:
             return self.call_reply(call, 200, "", now)
         self._require_first(call, owner)
+        if owner == call.owner and call.bindings and not message.snd_time_s:
+            message = msgspec.structs.replace(message, next_time_s=self._next_time_s(call, now))
         self._silo.storing(owner)
         handler = partial(self._stored, call, owner)
         token = self._desk.issue(handler, partial(self._stored_late, call, owner), now)
         return [Store(token, message, self._config.silo.max_messages)]
+
+    def _next_time_s(self, call: Call, now: Moment) -> int:
+        """Say when somebody must see to it that a message reaches a phone that is there, if this server cannot."""
+        return self._backoff.next_time_s(0, call.response, now) if call.statuses else now.unix_s
 
     def call_dump(self, call: Call, owner: Aor, now: Moment) -> list[Action]:
         """Begin to deliver what waits for an owner."""
@@ -518,7 +531,7 @@ class Engine(Element):
         handler = partial(self._dump_located, owner, contact, extra_hdrs, self._silo.expect(owner))
         return [LookUp(self._desk.issue(handler, _ignore, now), owner, now.unix_s)]
 
-    def _remind(self, owner: Aor, now: Moment) -> list[Action]:
+    def _deliver(self, owner: Aor, now: Moment) -> list[Action]:
         if self._desk.is_full:
             # What is due stays so, and is found again at the next look.
             return []

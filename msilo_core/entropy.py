@@ -38,6 +38,10 @@ class Entropy:
         """Return so many fresh octets, as for a nonce."""
         return self._source.randbytes(size)
 
+    def below(self, bound: int) -> int:
+        """Return a number from 0 to `bound` - 1."""
+        return self._source.randrange(bound)
+
     def stable_tag(self, key: str) -> str:
         """Return the tag that goes with `key`: always the same, and not to be guessed without the salt."""
         return hashlib.blake2s(

@@ -1,26 +1,28 @@
-"""What the silo does from time to time: delete what expired, and look for deferred messages that are due."""
+"""What the silo does from time to time: delete what expired, and look for messages that are due."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, TypeAlias
 
-from msilo_core.actions import Action, Completion, Due, Expire, Expired, Remind
+from msilo_core.actions import Action, Completion, Due, Expire, Expired, Remind, Retry
 from msilo_core.clock import Deadlines, Moment
+from msilo_core.config import Config
 from msilo_core.desk import Desk
 from msilo_core.limits import Limits
-from msilo_core.parameters import SiloConfig
 from msilo_core.statistics import Statistics
 from msilo_core.uri import Aor
 
 __all__ = ["Housekeeping"]
 
-Job: TypeAlias = Literal["clean", "remind"]
+Job: TypeAlias = Literal["clean", "remind", "retry"]
 
 
 class Housekeeping:
     """The rounds of one engine. The next one of a kind waits for the store's answer to the last.
 
     Args:
-        config: the parameters of msilo.
+        config: how often, and the name of this node.
+        pause_s: how long what is to be tried again is left to the node that looked for it first.
         limits: bounds.
         desk: where completions are awaited.
         statistics: counted in.
@@ -30,7 +32,8 @@ class Housekeeping:
 
     def __init__(
         self,
-        config: SiloConfig,
+        config: Config,
+        pause_s: int,
         limits: Limits,
         desk: Desk,
         statistics: Statistics,
@@ -41,10 +44,16 @@ class Housekeeping:
         self._desk = desk
         self._statistics = statistics
         self._deliver = deliver
-        self._unregistered = bool(config.outbound_proxy)
-        self._interval_ms: dict[Job, int] = {"clean": config.check_time * config.clean_period * 1000}
-        if config.send_time:
-            self._interval_ms["remind"] = config.send_time * 1000
+        self._node = config.node
+        self._pause_s = pause_s
+        silo = config.silo
+        self._unregistered = bool(silo.outbound_proxy)
+        self._interval_ms: dict[Job, int] = {
+            "clean": silo.check_time * silo.clean_period * 1000,
+            "retry": config.delivery.retry_look_s * 1000,
+        }
+        if silo.send_time:
+            self._interval_ms["remind"] = silo.send_time * 1000
         self._deadlines: Deadlines[Job] = Deadlines()
         self._closing = False
         for job in self._interval_ms:
@@ -52,9 +61,7 @@ class Housekeeping:
 
     def handle_timeout(self, now: Moment) -> list[Action]:
         """Begin the rounds that are due."""
-        return [
-            self._clean(now) if job == "clean" else self._remind(now) for job in self._deadlines.pop_due(now.mono_ms)
-        ]
+        return [self._begin(job, now) for job in self._deadlines.pop_due(now.mono_ms)]
 
     def next_timeout(self) -> int | None:
         """Return when the next round is due, in ``mono_ms``, or None."""
@@ -69,6 +76,11 @@ class Housekeeping:
     def _arm(self, job: Job, now: Moment) -> None:
         if not self._closing:
             self._deadlines.arm(job, now.mono_ms + self._interval_ms[job])
+
+    def _begin(self, job: Job, now: Moment) -> Action:
+        if job == "clean":
+            return self._clean(now)
+        return self._remind(now) if job == "remind" else self._retry(now)
 
     def _clean(self, now: Moment) -> Action:
         return Expire(self._desk.issue_patiently(self._expired), now.unix_ms)
@@ -85,15 +97,20 @@ class Housekeeping:
         return []
 
     def _remind(self, now: Moment) -> Action:
-        token = self._desk.issue_patiently(self._reminded)
+        token = self._desk.issue_patiently(partial(self._looked, "remind"))
         return Remind(token, now.unix_s, self._limits.reminders_max, self._unregistered)
 
-    def _reminded(self, completion: Completion, now: Moment) -> list[Action]:
+    def _retry(self, now: Moment) -> Action:
+        token = self._desk.issue_patiently(partial(self._looked, "retry"))
+        owners_max = self._limits.retries_max
+        return Retry(token, now.unix_s, self._node, owners_max, self._pause_s, self._unregistered)
+
+    def _looked(self, job: Job, completion: Completion, now: Moment) -> list[Action]:
         actions: list[Action] = []
         if not isinstance(completion, Due):
             self._statistics.storage_failures += 1
         elif not self._closing:
             for owner in completion.owners:
                 actions += self._deliver(owner, now)
-        self._arm("remind", now)
+        self._arm(job, now)
         return actions

@@ -25,10 +25,12 @@ class Inbox:
         registrations_seen: as many of them were when `fork` began, if `sending`.
         extra_hdrs: header lines that are added to what is delivered, made of the REGISTER that brought it on.
         dump_wanted: stored messages are to be delivered.
+        is_early: those too that were to be tried later.
         has_turn: it is one of the `deliveries_max` owners that are delivered to at the same time.
         leasing: a Dump is under way.
         page: leased messages, oldest first; the first is being sent if `sending`.
-        lease_until_ms: end of their lease, on the scale of ``unix_ms``.
+        lease_end_ms: until when they are ours at least, on the scale of ``mono_ms``; 0: nothing is leased.
+        renewing: a Renew is under way.
         withdrawn: numbers of messages that a phone took live while a Dump was under way, which may bring them, or while
             they were being sent to another.
         withdrawn_next: numbers of messages that are to be withdrawn when the outcome that is being recorded is.
@@ -40,9 +42,9 @@ class Inbox:
     """
 
     __slots__ = (
-        "arriving", "bindings", "busy", "dump_wanted", "extra_hdrs", "fork", "has_stored", "has_turn", "lease_until_ms",
-        "leasing", "line", "owner", "page", "registrations", "registrations_seen", "sending", "settling", "storing",
-        "withdrawn", "withdrawn_next",
+        "arriving", "bindings", "busy", "dump_wanted", "extra_hdrs", "fork", "has_stored", "has_turn", "is_early",
+        "lease_end_ms", "leasing", "line", "owner", "page", "registrations", "registrations_seen", "renewing",
+        "sending", "settling", "storing", "withdrawn", "withdrawn_next",
     )  # fmt: skip
 
     def __init__(self, owner: Aor) -> None:
@@ -56,10 +58,12 @@ class Inbox:
         self.registrations_seen = 0
         self.extra_hdrs = ""
         self.dump_wanted = False
+        self.is_early = False
         self.has_turn = False
         self.leasing = False
         self.page: deque[Message] = deque()
-        self.lease_until_ms = 0
+        self.lease_end_ms = 0
+        self.renewing = False
         self.settling: set[int] = set()
         self.withdrawn: set[int] = set()
         self.withdrawn_next: set[int] = set()

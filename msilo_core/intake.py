@@ -80,9 +80,10 @@ class Intake:
         if self._is_passing(request):
             return None
         # One that a phone may have seen live: its 482 will mean that it has it.
-        attempts = 1 if call.fork is not None and call.fork.may_be_known else 0
+        attempts = 0 if call.fork is None else 1
+        reached = 1 if call.fork is not None and call.fork.may_be_known else 0
         row = row_of(
-            request, owner, src_addr, dst_addr, attempts,
+            request, owner, src_addr, dst_addr, attempts, reached,
             hidden_headers(request, call.is_trusted, is_trusted_target=True),
             self._config, call.arrived, snd_time_s=self._snd_time_s(call), extra_hdrs=self._own_headers(call),
         )  # fmt: skip

@@ -108,6 +108,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     reminders_max: int = 1_000
     """Owners whose deferred messages are begun to be delivered at one look for those that are due."""
 
+    retries_max: int = 1_000
+    """Owners whose messages are tried again at one look for those that are due."""
+
     deliveries_max: int = 1_000
     """Owners whose inbox is delivered at the same time; others wait their turn."""
 

@@ -74,7 +74,7 @@ class ServerRoute:
 
 def _may_work_later(status: int) -> bool:
     # A redirection or a challenge is for the sender, who may do something about it.
-    return status >= 400 and status not in (401, 407) and outcome_of(status, attempts=0) is Outcome.FAILED
+    return status >= 400 and status not in (401, 407) and outcome_of(status, reached=0) is Outcome.FAILED
 
 
 class SiloRoute:

@@ -54,6 +54,7 @@ def row_of(
     src_addr: str,
     dst_addr: str,
     attempts: int,
+    reached: int,
     hidden: Collection[str],
     config: SiloConfig,
     now: Moment,
@@ -68,7 +69,8 @@ def row_of(
         owner: whose inbox it goes to.
         src_addr: URI of the sender.
         dst_addr: URI of the recipient.
-        attempts: how often it was sent to a phone already.
+        attempts: how often it was tried to send it to a phone already.
+        reached: how often a phone may have got it by that.
         hidden: keys of headers that are not kept.
         config: for the lifetime.
         now: arrival.
@@ -105,6 +107,7 @@ def row_of(
         to_hdr=request.get("to") or "",
         date_hdr=date,
         attempts=attempts,
+        reached=reached,
     )
 
 

@@ -20,7 +20,7 @@ message goes to those that are idle, and is delivered when the first one takes i
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from functools import partial
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -33,9 +33,13 @@ from msilo_core.actions import (
     LookedUp,
     Message,
     Outcome,
+    Renew,
+    Renewed,
     Settle,
     Settled,
     StorageFailed,
+    Unbind,
+    Unbound,
 )
 from msilo_core.clock import Deadlines, Moment
 from msilo_core.config import Config
@@ -48,7 +52,7 @@ from msilo_core.inbox import Inbox
 from msilo_core.limits import Limits
 from msilo_core.message import Response
 from msilo_core.nexthop import NextHop
-from msilo_core.outcome import hopeful_first, outcome_of
+from msilo_core.outcome import FLOW_FAILED, Backoff, hopeful_first, outcome_of
 from msilo_core.relay import DELIVERY_MARK, Relay
 from msilo_core.route import Call
 from msilo_core.rows import serialise_row
@@ -57,11 +61,14 @@ from msilo_core.targets import Target, capable, target_of
 from msilo_core.transactions import TIMED_OUT, ClientTransactions
 from msilo_core.uri import Aor
 
-__all__ = ["Silo"]
+__all__ = ["RETRY_PAUSE_S", "Silo"]
 
 # Between two tries of what the store could not do: short against the lifetime of a message and the patience of a
 # person, long enough not to hammer a database that is starting.
-_RETRY_MS = 2_000
+_RETRY_MS: Final = 2_000
+
+RETRY_PAUSE_S: Final = 30
+"""How long what was due is left to the node that looked for it first, or that does not reach the phone itself."""
 
 FailCall: TypeAlias = Callable[[Call, int, Response | None, Moment], list[Action]]
 Refuse: TypeAlias = Callable[[Call, int, str, Moment], list[Action]]
@@ -81,6 +88,7 @@ class Silo:
         relay: Relay,
         next_hop: NextHop | None,
         statistics: Statistics,
+        backoff: Backoff,
         *,
         is_open: Callable[[Flow], bool],
         is_trusted: Callable[[Flow], bool],
@@ -99,6 +107,7 @@ class Silo:
             relay: sends live ones on.
             next_hop: the outbound proxy that stored ones go to, or None.
             statistics: counted in.
+            backoff: when to try again.
             is_open: whether a stream is open.
             is_trusted: whether a flow leads to a trusted peer.
             pass_on: answers a live call with a phone's response.
@@ -106,6 +115,7 @@ class Silo:
             refuse: answers a live call with a status of our own.
         """
         self._config = config
+        self._lease_ms = 1000 * config.delivery.lease_s
         self._limits = limits
         self._desk = desk
         self._clients = clients
@@ -113,6 +123,7 @@ class Silo:
         self._relay = relay
         self._next_hop = next_hop
         self._statistics = statistics
+        self._backoff = backoff
         self._is_open = is_open
         self._is_trusted = is_trusted
         self._pass_on = pass_on
@@ -133,19 +144,18 @@ class Silo:
         inbox.arriving += 1
         return inbox.registrations
 
-    def located(self, call: Call, registrations: int, looked_up: LookedUp | None, now: Moment) -> None:
+    def located(self, call: Call, registrations: int, looked_up: LookedUp | None, now: Moment) -> list[Action]:
         """The look-up of an expected MESSAGE is done, or failed (None); :meth:`advance` follows."""
         assert call.owner is not None
         inbox = self._inbox(call.owner)
         inbox.arriving -= 1
         if looked_up is None:
-            return
-        if inbox.registrations == registrations:
-            inbox.bindings = looked_up.bindings
-        inbox.has_stored |= looked_up.waiting
+            return []
+        actions = self._heard(inbox, registrations, looked_up)
         call.bindings = tuple(binding for binding in inbox.bindings if binding.expires_s > now.unix_s)
         call.registrations = inbox.registrations
         call.is_behind = bool(inbox.line)
+        return actions
 
     def relay(self, call: Call, now: Moment) -> list[Action]:
         """Relay a live call in its turn, or run the failure route where it must not overtake; `advance` follows."""
@@ -174,7 +184,9 @@ class Silo:
             # Registered after the look-up that found nobody, or stored behind what is being delivered, or by
             # request_route for somebody who is there.
             is_there = call.owner == owner and not call.is_failed and bool(call.bindings)
-            inbox.dump_wanted |= inbox.registrations != call.registrations or inbox.has_turn or is_there
+            has_registered = inbox.registrations != call.registrations
+            inbox.dump_wanted |= has_registered or inbox.has_turn or is_there
+            inbox.is_early |= has_registered
             actions += self.note_row(call, owner, message_id)
         actions += self._advance(inbox, now)
         return actions
@@ -211,6 +223,7 @@ class Silo:
         inbox.extra_hdrs = extra_hdrs or ""
         inbox.has_stored |= waiting
         inbox.dump_wanted |= waiting and bool(bindings)
+        inbox.is_early |= inbox.dump_wanted
         return self._advance(inbox, now)
 
     def advance(self, owner: Aor, now: Moment) -> list[Action]:
@@ -230,6 +243,10 @@ class Silo:
             inbox = self._inboxes[owner]
             if what == "dump":
                 inbox.dump_wanted = True
+            elif what == "renew":
+                actions += self._renew_leases(inbox, now)
+            elif what == "lease":
+                self._lose_page(inbox)
             else:
                 assert inbox.fork is not None, "its deadlines end with it"
                 actions += inbox.fork.give_up(now) if what == "relay" else self._widen(inbox.fork, now)
@@ -257,10 +274,9 @@ class Silo:
         """The application asked for a delivery; its look-up is done, or failed (None)."""
         inbox = self._inbox(owner)
         inbox.arriving -= 1
+        actions: list[Action] = []
         if looked_up is not None:
-            if inbox.registrations == registrations:
-                inbox.bindings = looked_up.bindings
-            inbox.has_stored |= looked_up.waiting
+            actions += self._heard(inbox, registrations, looked_up)
             if extra_hdrs is not None:
                 inbox.extra_hdrs = extra_hdrs
             if self._next_hop is not None and not inbox.bindings:
@@ -268,7 +284,8 @@ class Silo:
                 inbox.dump_wanted = True
             is_there = any(contact is None or binding.contact == contact for binding in inbox.bindings)
             inbox.dump_wanted |= looked_up.waiting and is_there
-        return self._advance(inbox, now)
+            inbox.is_early |= inbox.dump_wanted
+        return actions + self._advance(inbox, now)
 
     def close(self, now: Moment) -> list[Action]:
         """Begin nothing more, and give up the leases of what is not being sent."""
@@ -289,7 +306,7 @@ class Silo:
                 # Not given back as if untried: the phone may have it, and will say so if it comes again.
                 head = inbox.page.popleft()
                 if head.message_id not in inbox.withdrawn:
-                    actions += self._settle(inbox.owner, head.message_id, Outcome.FAILED, 408)
+                    actions += self._settle(inbox.owner, head.message_id, Outcome.FAILED, 408, next_time_s=now.unix_s)
                 actions += self._release_rest(inbox)
             elif inbox.fork is not None:
                 actions += inbox.fork.give_up(now)
@@ -304,11 +321,43 @@ class Silo:
             inbox = self._inboxes[owner] = Inbox(owner)
         return inbox
 
+    def _heard(self, inbox: Inbox, registrations: int, looked_up: LookedUp) -> list[Action]:
+        """The store has said of whom it knows, as of the REGISTER of that number."""
+        inbox.has_stored |= looked_up.waiting
+        if inbox.registrations != registrations:
+            return []
+        inbox.bindings = looked_up.bindings
+        actions: list[Action] = []
+        for binding in looked_up.bindings:
+            if binding.flow.is_stream and self._is_dead(binding):
+                actions += self._unbind(inbox, binding)
+        return actions
+
+    def _is_dead(self, binding: Binding) -> bool:
+        """Say whether a binding leads nowhere: by a connection to us alone, which is gone."""
+        is_gone = binding.node == self._config.node and not self._is_open(binding.flow)
+        return is_gone and target_of(binding, self._is_ours) is None
+
+    def _unbind(self, inbox: Inbox, binding: Binding) -> list[Action]:
+        inbox.bindings = tuple([other for other in inbox.bindings if other.contact != binding.contact])
+        token = self._desk.issue_patiently(self._unbound)
+        return [Unbind(token, inbox.owner, binding.contact, binding.updated_ms)]
+
+    def _unbound(self, completion: Completion, now: Moment) -> list[Action]:
+        del now
+        if isinstance(completion, StorageFailed):
+            # Whoever meets it next finds the same.
+            self._statistics.storage_failures += 1
+        elif not isinstance(completion, Unbound):
+            raise LocalError(f"{type(completion).__name__} does not answer Unbind")
+        return []
+
     def _advance(self, inbox: Inbox, now: Moment) -> list[Action]:
         actions: list[Action] = []
         if self._closing:
             inbox.dump_wanted = False
-            actions += self._release_rest(inbox)
+            # Others need not wait for the next REGISTER.
+            actions += self._release_rest(inbox, now.unix_s)
             if inbox.fork is None:
                 actions += self._fail_line(inbox, 503, now)
         elif inbox.fork is None and not inbox.leasing:
@@ -326,9 +375,11 @@ class Silo:
 
     def _leave(self, inbox: Inbox, now: Moment) -> list[Action]:
         """Give up the turn of an inbox that is not delivered any more, and forget one with nothing under way."""
+        if inbox.lease_end_ms and not inbox.page:
+            self._let_leases_be(inbox)
         if inbox.fork or inbox.leasing or inbox.page or inbox.dump_wanted:
             return []
-        under_way = inbox.arriving or inbox.storing or inbox.busy or inbox.line or inbox.settling
+        under_way = inbox.arriving or inbox.storing or inbox.busy or inbox.line or inbox.settling or inbox.renewing
         if not under_way and ("dump", inbox.owner) not in self._deadlines:
             self._inboxes.pop(inbox.owner, None)
         if not inbox.has_turn:
@@ -359,10 +410,6 @@ class Silo:
         # One that another phone took live meanwhile is not sent to any more.
         is_taken = message.message_id in inbox.withdrawn
         return None if is_taken else self._renew(inbox, message.exp_time_s, target, now)
-
-    def _sending_ms(self, targets: list[Target]) -> int:
-        """Return how long at most a fork takes: the last contacts are tried when all before had their head start."""
-        return 64 * self._config.t1_ms + self._config.fork_ms * (len({target.q for target in targets}) - 1)
 
     def _stored_targets(self, inbox: Inbox, now: Moment) -> list[Target]:
         """Return where a stored message goes: to the contacts, or by way of the outbound proxy."""
@@ -414,6 +461,10 @@ class Silo:
         inbox = self._inboxes[fork.subject]
         inbox.busy.discard(contact)
         actions: list[Action] = []
+        if status == FLOW_FAILED:
+            for binding in inbox.bindings:
+                if binding.contact == contact:
+                    actions += self._unbind(inbox, binding)
         if fork.row is not None and status < 300 and not fork.taken:
             actions += self.withdraw(*fork.row)
         fork.taken |= status < 300
@@ -468,23 +519,23 @@ class Silo:
             if inbox.busy:
                 return []
             inbox.dump_wanted = False
-            return self._release_rest(inbox)
+            # If there is somebody, whom this node does not reach, another may.
+            is_elsewhere = bool(capable(inbox.bindings, now))
+            return self._release_rest(inbox, now.unix_s + RETRY_PAUSE_S if is_elsewhere else 0)
         if self._clients.is_full:
             self._dump_later(inbox, now.mono_ms + _RETRY_MS)
             return []
         if not self._take_turn(inbox):
             return []
         actions = self._pass_over_expired(inbox, now)
-        if inbox.page and now.unix_ms + self._sending_ms(targets) > inbox.lease_until_ms:
-            # Another node may take what is not settled in time. We lease the page again, and get it with a new end.
-            inbox.page.clear()
-            inbox.dump_wanted = True
+        if now.mono_ms >= inbox.lease_end_ms and inbox.page:
+            self._lose_page(inbox)
         if inbox.page:
             inbox.sending = True
             inbox.registrations_seen = inbox.registrations
             actions += self._begin_fork(inbox, self._sending_fork(inbox, targets), now)
         elif inbox.dump_wanted and not inbox.settling:
-            actions += self._lease(inbox, targets, now)
+            actions += self._lease(inbox, now)
         return actions
 
     def _sending_fork(self, inbox: Inbox, targets: list[Target]) -> Fork[Aor]:
@@ -512,35 +563,88 @@ class Silo:
             self._turns_awaited[inbox.owner] = None
         return False
 
-    def _lease(self, inbox: Inbox, targets: list[Target], now: Moment) -> list[Action]:
+    def _lease(self, inbox: Inbox, now: Moment) -> list[Action]:
+        is_early = inbox.is_early
         inbox.leasing = True
-        inbox.dump_wanted = False
-        # What one transaction leaves of `lease_ms`, a longer fork leaves as well.
-        longer_ms = self._sending_ms(targets) - 64 * self._config.t1_ms
-        lease_until_ms = now.unix_ms + self._config.lease_ms + longer_ms
-        token = self._desk.issue_patiently(partial(self._dumped, inbox, lease_until_ms))
-        page_max = self._limits.page_messages_max
-        return [Dump(token, inbox.owner, page_max, self._config.node, now.unix_ms, lease_until_ms)]
+        inbox.dump_wanted = inbox.is_early = False
+        token = self._desk.issue_patiently(partial(self._dumped, inbox, is_early, now.mono_ms))
+        page_max, lease_ms = self._limits.page_messages_max, self._lease_ms
+        return [Dump(token, inbox.owner, page_max, self._config.node, now.unix_ms, lease_ms, is_early)]
 
-    def _dumped(self, inbox: Inbox, lease_until_ms: int, completion: Completion, now: Moment) -> list[Action]:
+    def _dumped(self, inbox: Inbox, is_early: bool, asked_ms: int, completion: Completion, now: Moment) -> list[Action]:
         inbox.leasing = False
         if isinstance(completion, StorageFailed):
             self._statistics.storage_failures += 1
+            inbox.is_early |= is_early
             self._dump_later(inbox, now.mono_ms + _RETRY_MS)
             return self._advance(inbox, now)
         if not isinstance(completion, Dumped):
             raise LocalError(f"{type(completion).__name__} does not answer Dump")
         inbox.page.extend(message for message in completion.messages if message.message_id not in inbox.withdrawn)
         inbox.withdrawn.clear()
-        inbox.lease_until_ms = lease_until_ms
-        if completion.busy_until_ms:
-            self._dump_later(inbox, now.mono_ms + max(completion.busy_until_ms - now.unix_ms, 0) + 1)
+        if inbox.page:
+            self._hold_leases(inbox, asked_ms)
+        if completion.busy_ms:
+            inbox.is_early |= is_early
+            # Whoever holds it may be done long before the end of the lease.
+            self._dump_later(inbox, now.mono_ms + min(completion.busy_ms + 1, _RETRY_MS))
         else:
             is_full = len(completion.messages) == self._limits.page_messages_max
             # A Store that was told before this page may not be in it.
-            inbox.has_stored = is_full or inbox.dump_wanted
+            inbox.has_stored = is_full or inbox.dump_wanted or completion.is_early
             inbox.dump_wanted |= is_full
         return self._advance(inbox, now)
+
+    # -- Leases --------------------------------------------------------------------------------------------------------
+
+    def _hold_leases(self, inbox: Inbox, asked_ms: int) -> None:
+        """The leases of the page run from `asked_ms` at least, when the store was asked for them."""
+        inbox.lease_end_ms = asked_ms + self._lease_ms
+        self._deadlines.arm(("lease", inbox.owner), inbox.lease_end_ms)
+        self._deadlines.arm(("renew", inbox.owner), asked_ms + self._lease_ms // 3)
+
+    def _let_leases_be(self, inbox: Inbox) -> None:
+        inbox.lease_end_ms = 0
+        self._deadlines.disarm(("lease", inbox.owner))
+        self._deadlines.disarm(("renew", inbox.owner))
+
+    def _renew_leases(self, inbox: Inbox, now: Moment) -> list[Action]:
+        if inbox.renewing:
+            return []
+        inbox.renewing = True
+        message_ids = tuple([message.message_id for message in inbox.page])
+        token = self._desk.issue_patiently(partial(self._renewed, inbox, message_ids, now.mono_ms))
+        return [Renew(token, inbox.owner, message_ids, self._config.node, self._lease_ms)]
+
+    def _renewed(
+        self, inbox: Inbox, message_ids: tuple[int, ...], asked_ms: int, completion: Completion, now: Moment
+    ) -> list[Action]:
+        inbox.renewing = False
+        if isinstance(completion, StorageFailed):
+            self._statistics.storage_failures += 1
+            if inbox.page:
+                self._deadlines.arm(("renew", inbox.owner), now.mono_ms + _RETRY_MS)
+        elif not isinstance(completion, Renewed):
+            raise LocalError(f"{type(completion).__name__} does not answer Renew")
+        elif any(message.message_id in message_ids for message in inbox.page):
+            if all(message.message_id in completion.message_ids for message in inbox.page):
+                self._hold_leases(inbox, asked_ms)
+            else:
+                self._lose_page(inbox)
+        return self._advance(inbox, now)
+
+    def _lose_page(self, inbox: Inbox) -> None:
+        """The page may be another node's by now, or soon: send nothing of it any more, and lease what there is anew."""
+        self._statistics.lost_leases += 1
+        if inbox.sending and inbox.fork is not None:
+            # A phone that takes it after all has it: the row is withdrawn then.
+            inbox.fork.row = (inbox.owner, inbox.page[0].message_id)
+            inbox.fork.abandon(is_quiet=True)
+            self._deadlines.disarm(("fork", inbox.owner))
+            inbox.fork, inbox.sending = None, False
+        inbox.page.clear()
+        inbox.dump_wanted = inbox.is_early = inbox.has_stored = True
+        self._let_leases_be(inbox)
 
     def _dump_later(self, inbox: Inbox, at_ms: int) -> None:
         self._deadlines.arm(("dump", inbox.owner), at_ms)
@@ -551,27 +655,28 @@ class Silo:
             # Another phone took it live: it has its outcome, whatever this one says.
             inbox.withdrawn.discard(message.message_id)
             return []
-        outcome = outcome_of(status, message.attempts)
+        outcome = outcome_of(status, message.reached, message.attempts)
         if outcome is Outcome.REFUSED and status < 600 and self._is_open_question(inbox, fork, now):
             outcome = Outcome.FAILED
         is_reminder = message.snd_time_s > 0
-        if outcome is Outcome.FAILED and not fork.may_be_known:
-            # No attempt that a 482 could be the answer to a repeat of.
-            outcome = Outcome.MISSED if is_reminder else Outcome.RELEASED
-        reason = response.reason if response is not None else ""
-        actions = self._settle(inbox.owner, message.message_id, outcome, status, reason)
         if outcome is Outcome.DELIVERED:
             self._statistics.dumped_messages += not is_reminder
             self._statistics.dumped_reminders += is_reminder
-            return actions
+            return self._settle(inbox.owner, message.message_id, outcome, status)
+        if outcome is Outcome.FAILED and not fork.may_be_known:
+            # No attempt that a 482 could be the answer to a repeat of.
+            outcome = Outcome.UNREACHED
         self._statistics.failed_messages += not is_reminder
         self._statistics.failed_reminders += is_reminder
+        reason = response.reason if response is not None else ""
         if outcome is Outcome.REFUSED:
             self._statistics.refused_messages += 1
-            return actions
+            return self._settle(inbox.owner, message.message_id, outcome, status, reason)
+        next_time_s = self._backoff.next_time_s(message.attempts, response, now)
+        actions = self._settle(inbox.owner, message.message_id, outcome, status, reason, next_time_s)
         # It stays the oldest, and what is behind it must not overtake it. A phone that registered since may take it.
         inbox.has_stored = True
-        inbox.dump_wanted = inbox.registrations != inbox.registrations_seen
+        inbox.dump_wanted = inbox.is_early = inbox.registrations != inbox.registrations_seen
         return actions + self._miss_reminders(inbox) + self._release_rest(inbox)
 
     def _miss_reminders(self, inbox: Inbox) -> list[Action]:
@@ -597,20 +702,31 @@ class Silo:
             actions += self._settle(inbox.owner, message.message_id, Outcome.RELEASED)
         return actions
 
-    def _release_rest(self, inbox: Inbox) -> list[Action]:
-        """Give up the leases of the page, but for the message that is being sent."""
+    def _release_rest(self, inbox: Inbox, next_time_s: int = 0) -> list[Action]:
+        """Give up the leases of the page, but for the message that is being sent; the first is due at `next_time_s`."""
         kept = [inbox.page.popleft()] if inbox.sending else []
         actions: list[Action] = []
         for message in inbox.page:
             inbox.has_stored = True
-            actions += self._settle(inbox.owner, message.message_id, Outcome.RELEASED)
+            actions += self._settle(inbox.owner, message.message_id, Outcome.RELEASED, next_time_s=next_time_s)
+            next_time_s = 0
         inbox.page = deque(kept)
         return actions
 
     # -- Outcomes ------------------------------------------------------------------------------------------------------
 
-    def _settle(self, owner: Aor, message_id: int, outcome: Outcome, status: int = 0, reason: str = "") -> list[Action]:
-        return self._ask_to_settle(Settle(0, owner, message_id, self._config.node, outcome, status, reason))
+    def _settle(
+        self,
+        owner: Aor,
+        message_id: int,
+        outcome: Outcome,
+        status: int = 0,
+        reason: str = "",
+        next_time_s: int = 0,
+    ) -> list[Action]:
+        return self._ask_to_settle(
+            Settle(0, owner, message_id, self._config.node, outcome, status, reason, next_time_s)
+        )
 
     def _ask_to_settle(self, settle: Settle) -> list[Action]:
         self._inbox(settle.owner).settling.add(settle.message_id)

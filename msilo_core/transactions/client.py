@@ -192,6 +192,10 @@ class ClientTransactions:
         self.arm(transaction, Timer.F, now.mono_ms + 64 * self._t1_ms)
         return [Send(flow, data, transaction.token)]
 
+    def be_quiet(self, branch: str) -> None:
+        """Send a request no more, and wait for its answer as long as before."""
+        self._deadlines.disarm((Timer.E, branch))
+
     def find(self, response: Response) -> ClientTransaction | None:
         """Return the transaction that a response answers (section 17.1.3), or None.
 

@@ -25,11 +25,14 @@ from msilo_core import (
     FindUser,
     LookUp,
     Remind,
+    Renew,
+    Retry,
     Settle,
     StorageAction,
     StorageError,
     StorageFailed,
     Store,
+    Unbind,
 )
 from msilo_runners.logs import Throttle
 from msilo_storage.protocol import Storage, Users
@@ -77,32 +80,41 @@ class Batches:
         look_up = _Flusher[LookUp]("look up", store.look_up, complete, health, rows_max)
         find_user = _Flusher[FindUser]("find user", users.find_users, complete, health, rows_max)
         bind = _Flusher[Bind]("bind", store.bind, complete, health, rows_max)
+        unbind = _Flusher[Unbind]("unbind", store.unbind, complete, health, rows_max)
         append = _Flusher[Store]("store", store.append, complete, health, rows_max)
         dump = _Flusher[Dump]("dump", store.dump, complete, health, rows_max, distinct=_owner)
+        renew = _Flusher[Renew]("renew", store.renew, complete, health, rows_max)
         settle = _Flusher[Settle]("settle", store.settle, complete, health, rows_max)
         expire = _Flusher[Expire]("expire", store.expire, complete, health, rows_max)
         remind = _Flusher[Remind]("remind", store.remind, complete, health, rows_max)
+        retry = _Flusher[Retry]("retry", store.retry, complete, health, rows_max)
         self._put: Final[dict[type[object], Callable[..., None]]] = {
             LookUp: look_up.put,
             FindUser: find_user.put,
             Bind: bind.put,
+            Unbind: unbind.put,
             Store: append.put,
             Dump: dump.put,
+            Renew: renew.put,
             Settle: settle.put,
             Expire: expire.put,
             Remind: remind.put,
+            Retry: retry.put,
         }
-        flushers = (look_up, find_user, bind, append, dump, settle, expire, remind)
+        flushers = (look_up, find_user, bind, unbind, append, dump, renew, settle, expire, remind, retry)
         self._run: Final = [flusher.run for flusher in flushers]
         self.counts: Final[dict[str, BatchCounts]] = {
             "LookUp": look_up.counts,
             "FindUser": find_user.counts,
             "Bind": bind.counts,
+            "Unbind": unbind.counts,
             "Store": append.counts,
             "Dump": dump.counts,
+            "Renew": renew.counts,
             "Settle": settle.counts,
             "Expire": expire.counts,
             "Remind": remind.counts,
+            "Retry": retry.counts,
         }
 
     def put(self, action: object) -> None:

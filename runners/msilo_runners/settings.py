@@ -24,6 +24,12 @@
     algorithms = ["SHA-256", "SHA-512-256", "MD5"]
     nonce_lifetime = 300          # seconds
 
+    [delivery]                    # of stored messages
+    lease = 15                    # seconds; what a server held that died waits for so long
+    retry_min = 5                 # seconds before a message is tried again that a phone did not take
+    retry_max = 900
+    retry_look = 5
+
     [limits]                      # names of msilo_core.Limits
     batch_max = 512
 
@@ -42,7 +48,7 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar, cast
 
 import msgspec
 
-from msilo_core import AuthConfig, Config, Limits, LocalError, PathMode, SiloConfig
+from msilo_core import AuthConfig, Config, DeliveryConfig, Limits, LocalError, PathMode, SiloConfig
 from msilo_core.outbound import parse_foreign
 from msilo_runners.addresses import parse_domain, parse_transport_address
 from msilo_runners.errors import SettingsError
@@ -89,6 +95,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
         expires_max_s: more is shortened.
         grace_s: seconds that the end may take to finish what is under way. A live message is stored after 6 s
             without an answer, and a container is killed after 10.
+        delivery: how stored messages are delivered.
         limits: bounds.
         silo: the parameters of msilo.
 
@@ -111,6 +118,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     expires_min_s: int = 60
     expires_max_s: int = 86_400
     grace_s: float = 8.0
+    delivery: DeliveryConfig = DeliveryConfig()
     limits: Limits = Limits()
     silo: SiloConfig = SiloConfig()
 
@@ -149,6 +157,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
             expires_default_s=self.expires_default_s,
             expires_min_s=self.expires_min_s,
             expires_max_s=self.expires_max_s,
+            delivery=self.delivery,
             silo=self.silo,
         )
 
@@ -206,6 +215,7 @@ def parse_settings(text: str) -> Settings:
             expires_min_s=server.expires_min,
             expires_max_s=server.expires_max,
             grace_s=server.grace,
+            delivery=_delivery_of(file.delivery),
             limits=file.limits,
             silo=file.msilo,
         ),
@@ -256,15 +266,23 @@ class _AuthTable(msgspec.Struct):
     nonce_lifetime: int = AuthConfig().nonce_lifetime_s
 
 
+class _DeliveryTable(msgspec.Struct):
+    lease: int = DeliveryConfig().lease_s
+    retry_min: int = DeliveryConfig().retry_min_s
+    retry_max: int = DeliveryConfig().retry_max_s
+    retry_look: int = DeliveryConfig().retry_look_s
+
+
 class _File(msgspec.Struct):
     server: _ServerTable = msgspec.field(default_factory=_ServerTable)
     storage: _StorageTable = msgspec.field(default_factory=_StorageTable)
     auth: _AuthTable = msgspec.field(default_factory=_AuthTable)
+    delivery: _DeliveryTable = msgspec.field(default_factory=_DeliveryTable)
     limits: Limits = Limits()
     msilo: SiloConfig = SiloConfig()
 
 
-_TABLES: Final = frozenset({_ServerTable, _StorageTable, _AuthTable, Limits, SiloConfig})
+_TABLES: Final = frozenset({_ServerTable, _StorageTable, _AuthTable, _DeliveryTable, Limits, SiloConfig})
 
 
 def _auth_of(table: _AuthTable) -> AuthConfig:
@@ -272,6 +290,18 @@ def _auth_of(table: _AuthTable) -> AuthConfig:
         return AuthConfig(algorithms=table.algorithms, nonce_lifetime_s=table.nonce_lifetime)
     except LocalError as error:
         raise SettingsError(f"auth.{error}") from None
+
+
+def _delivery_of(table: _DeliveryTable) -> DeliveryConfig:
+    try:
+        return DeliveryConfig(
+            lease_s=table.lease,
+            retry_min_s=table.retry_min,
+            retry_max_s=table.retry_max,
+            retry_look_s=table.retry_look,
+        )
+    except LocalError as error:
+        raise SettingsError(f"delivery.{error}") from None
 
 
 def _convert(

@@ -37,6 +37,7 @@ _BACKOFF_MIN_S: Final = 0.1
 _BACKOFF_MAX_S: Final = 5.0
 
 # Each time PostgreSQL takes a second to find a deadlock, and breaks the circle at one call at least.
+_CONFLICT_PAUSE_S: Final = 0.05
 _CONFLICTS_MAX: Final = 3
 
 _CLOSE_TIMEOUT_S: Final = 2.0
@@ -149,6 +150,8 @@ class Lane:
                     conflicts += 1
                     if conflicts >= _CONFLICTS_MAX:
                         raise Unavailable(str(error)) from error
+                    # Whoever was in the way has what it waited for, if it is left the time to take it.
+                    await asyncio.sleep(conflicts * _CONFLICT_PAUSE_S)
 
     async def close(self) -> None:
         """Close the connection after the calls that came before; cut it if they, or it, take too long."""

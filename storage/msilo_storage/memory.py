@@ -1,6 +1,7 @@
 """The store in memory: the reference that the others are measured by, and the one of tests and simulators."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from itertools import islice
 from types import TracebackType
 from typing import Self
@@ -22,11 +23,16 @@ from msilo_core.actions import (
     Outcome,
     Refused,
     Remind,
+    Renew,
+    Renewed,
+    Retry,
     Settle,
     Settled,
     StorageFailed,
     Store,
     Stored,
+    Unbind,
+    Unbound,
     UserFound,
 )
 from msilo_core.registrar import Rejection, preferred
@@ -37,12 +43,14 @@ from msilo_storage.rows import repeat_key
 from msilo_storage.rules import (
     DUE_ROWS_MAX,
     EXPIRE_ROWS_MAX,
+    RETRY_ROWS_MAX,
     Inventory,
     RowError,
     fold,
     inbox_full,
     leasable,
     legible,
+    look_again_s,
     page_of_users,
     status_after,
 )
@@ -55,9 +63,13 @@ class MemoryStorage:
     """Keeps everything for as long as the object lives, whether it is open or not.
 
     No method ever suspends, so a simulator without an event loop may drive them by ``coroutine.send(None)``.
+
+    Attributes:
+        clock: that leases run by: says the present in Unix ms.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000) -> None:
+        self.clock = clock
         self._last_id = 0
         self._rows: dict[int, _Row] = {}
         self._inboxes: dict[Aor, dict[int, _Row]] = {}
@@ -88,9 +100,17 @@ class MemoryStorage:
         """See :meth:`msilo_storage.Storage.bind`."""
         return [self._bind(bind) for bind in binds]
 
+    async def unbind(self, unbinds: Sequence[Unbind]) -> list[Unbound | StorageFailed]:
+        """See :meth:`msilo_storage.Storage.unbind`."""
+        return [self._unbind(unbind) for unbind in unbinds]
+
     async def dump(self, dumps: Sequence[Dump]) -> list[Dumped | StorageFailed]:
         """See :meth:`msilo_storage.Storage.dump`."""
         return [self._dump(dump) for dump in dumps]
+
+    async def renew(self, renewals: Sequence[Renew]) -> list[Renewed | StorageFailed]:
+        """See :meth:`msilo_storage.Storage.renew`."""
+        return [self._renew(renewal) for renewal in renewals]
 
     async def settle(self, settles: Sequence[Settle]) -> list[Settled | StorageFailed]:
         """See :meth:`msilo_storage.Storage.settle`."""
@@ -103,6 +123,10 @@ class MemoryStorage:
     async def remind(self, reminds: Sequence[Remind]) -> list[Due | StorageFailed]:
         """See :meth:`msilo_storage.Storage.remind`."""
         return [self._remind(remind) for remind in reminds]
+
+    async def retry(self, retries: Sequence[Retry]) -> list[Due | StorageFailed]:
+        """See :meth:`msilo_storage.Storage.retry`."""
+        return [self._retry(retry) for retry in retries]
 
     async def find_users(self, finds: Sequence[FindUser]) -> list[UserFound | StorageFailed]:
         """See :meth:`msilo_storage.Users.find_users`."""
@@ -173,12 +197,35 @@ class MemoryStorage:
         waiting = bool(result.bindings) and self._has_waiting(bind.owner, bind.now_s)
         return Bound(bind.token, result.bindings, waiting)
 
+    def _unbind(self, unbind: Unbind) -> Unbound:
+        bindings = self._inventory.get(unbind.owner, {})
+        binding = bindings.get(unbind.contact)
+        if binding is not None and binding.updated_ms == unbind.updated_ms:
+            del bindings[unbind.contact]
+        return Unbound(unbind.token)
+
     def _dump(self, dump: Dump) -> Dumped:
         rows = self._waiting(dump.owner, dump.now_ms // 1000)[: dump.messages_max]
-        count, busy_until_ms = leasable(((row.lease_node, row.lease_until_ms) for row in rows), dump)
-        for row in rows[:count]:
-            row.lease_node, row.lease_until_ms = dump.node, dump.lease_until_ms
-        return Dumped(dump.token, tuple(row.message for row in rows[:count]), busy_until_ms)
+        waiting = ((row.lease_node, row.lease_until_ms, row.message.next_time_s) for row in rows)
+        now_ms = self.clock()
+        count, busy_ms, is_early = leasable(waiting, dump, now_ms)
+        page = rows[:count]
+        messages = tuple(row.message for row in page)
+        for row in page:
+            row.lease_node, row.lease_until_ms = dump.node, now_ms + dump.lease_ms
+        for row in page[-1:]:
+            row.message = msgspec.structs.replace(row.message, next_time_s=look_again_s(dump))
+        return Dumped(dump.token, messages, busy_ms, is_early)
+
+    def _renew(self, renewal: Renew) -> Renewed:
+        inbox = self._inboxes.get(renewal.owner, {})
+        kept: list[int] = []
+        for message_id in renewal.message_ids:
+            row = inbox.get(message_id)
+            if row is not None and row.lease_node == renewal.node and row.message.status == 0:
+                row.lease_until_ms = self.clock() + renewal.lease_ms
+                kept.append(message_id)
+        return Renewed(renewal.token, tuple(kept))
 
     def _settle(self, settle: Settle) -> Settled:
         row = self._inboxes.get(settle.owner, {}).get(settle.message_id)
@@ -190,26 +237,30 @@ class MemoryStorage:
         if row.lease_node != settle.node or row.message.status != 0:
             return Settled(settle.token, lost=True)
         row.lease_node, row.lease_until_ms = "", 0
-        if settle.outcome is Outcome.DELIVERED:
-            self._delete(row)
-        elif settle.outcome is Outcome.MISSED:
-            row.message = msgspec.structs.replace(row.message, snd_time_s=0)
-        elif settle.outcome is not Outcome.RELEASED:
-            row.message = msgspec.structs.replace(
-                row.message,
-                attempts=row.message.attempts + 1,
-                status=status_after(settle),
-                reason=legible(settle.reason),
-                snd_time_s=0 if settle.outcome is Outcome.FAILED else row.message.snd_time_s,
-            )
+        message = row.message
+        match settle.outcome:
+            case Outcome.DELIVERED:
+                self._delete(row)
+            case Outcome.RELEASED:
+                row.message = msgspec.structs.replace(message, next_time_s=settle.next_time_s)
+            case Outcome.MISSED:
+                row.message = msgspec.structs.replace(message, snd_time_s=0, next_time_s=settle.next_time_s)
+            case Outcome.FAILED | Outcome.UNREACHED | Outcome.REFUSED:
+                row.message = msgspec.structs.replace(
+                    message,
+                    attempts=message.attempts + 1,
+                    reached=message.reached + (settle.outcome is not Outcome.UNREACHED),
+                    next_time_s=settle.next_time_s,
+                    status=status_after(settle),
+                    reason=legible(settle.reason),
+                    snd_time_s=message.snd_time_s if settle.outcome is Outcome.REFUSED else 0,
+                )
         return Settled(settle.token)
 
     def _expire(self, expire: Expire) -> Expired:
         now_s = expire.now_ms // 1000
         expired = [
-            row
-            for row in self._rows.values()
-            if row.message.exp_time_s <= now_s and row.lease_until_ms <= expire.now_ms
+            row for row in self._rows.values() if row.message.exp_time_s <= now_s and row.lease_until_ms <= self.clock()
         ][:EXPIRE_ROWS_MAX]
         for row in expired:
             self._delete(row)
@@ -228,7 +279,7 @@ class MemoryStorage:
             for row in self._rows.values()
             if 0 < row.message.snd_time_s <= now_s < row.message.exp_time_s
             and row.message.status == 0
-            and row.lease_until_ms <= 1000 * now_s
+            and row.lease_until_ms <= self.clock()
         ]
         due.sort(key=lambda row: row.message.snd_time_s)
         owners: dict[Aor, None] = {}
@@ -239,6 +290,32 @@ class MemoryStorage:
             else:
                 row.message = msgspec.structs.replace(row.message, snd_time_s=0)
         return Due(remind.token, tuple(islice(owners, remind.owners_max)))
+
+    def _retry(self, retry: Retry) -> Due:
+        now_s = retry.now_s
+        due = [
+            row
+            for row in self._rows.values()
+            if 0 < row.message.next_time_s <= now_s < row.message.exp_time_s
+            and row.message.status == 0
+            and row.message.snd_time_s == 0
+            and row.lease_until_ms <= self.clock()
+        ]
+        due.sort(key=lambda row: row.message.next_time_s)
+        owners: dict[Aor, None] = {}
+        for row in due[:RETRY_ROWS_MAX]:
+            owner = row.message.owner
+            alive = [b for b in self._inventory.get(owner, {}).values() if b.expires_s > now_s]
+            first_s = next(iter(self._waiting(owner, now_s))).message.next_time_s
+            if owner not in owners and first_s > now_s:
+                row.message = msgspec.structs.replace(row.message, next_time_s=first_s)
+            elif retry.unregistered or any(b.node == retry.node or not b.flow.is_stream for b in alive):
+                if owner in owners or len(owners) < retry.owners_max:
+                    owners[owner] = None
+                    row.message = msgspec.structs.replace(row.message, next_time_s=now_s + retry.pause_s)
+            elif not alive:
+                row.message = msgspec.structs.replace(row.message, next_time_s=0)
+        return Due(retry.token, tuple(owners))
 
     def _has_waiting(self, owner: Aor, now_s: int) -> bool:
         return bool(self._waiting(owner, now_s))

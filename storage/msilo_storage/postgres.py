@@ -9,16 +9,18 @@ lane      calls              why alone
 append    append             a sender waits for its commit
 look_up   look_up,           on the way of every message, and waits for no commit
           find_users
-bind      bind               may wait for another server that changes the same user's bindings
-deliver   dump, settle       in turn: what is settled is not leased again at the same moment
+bind      bind, unbind       may wait for another server that changes the same user's bindings
+deliver   dump, renew,       in turn: what is settled is not leased again at the same moment
+          settle
 care      expire, remind,    may take long; the connection is made at the first use
-          list, check, users
+          retry, list, check,
+          users
 ========  =================  =================================================================
 
 Two servers meet only in the rows of one user. Each statement that locks several rows does so in the order of owner,
 those that are not deferred first, and number, on every server alike, so that they wait for each other but never in a
-circle; should one come about after all, PostgreSQL breaks it and the call is made again. The statements are in
-:mod:`msilo_storage.postgres_work`.
+circle, or passes over what is locked; should a circle come about after all, PostgreSQL breaks it and the call is made
+again. The statements are in :mod:`msilo_storage.postgres_work` and :mod:`msilo_storage.postgres_delivery`.
 """
 
 import asyncio
@@ -43,17 +45,23 @@ from msilo_core.actions import (
     Message,
     Refused,
     Remind,
+    Renew,
+    Renewed,
+    Retry,
     Settle,
     Settled,
     StorageAction,
     StorageFailed,
     Store,
     Stored,
+    Unbind,
+    Unbound,
     UserFound,
 )
 from msilo_core.errors import LocalError, SchemaError
 from msilo_core.uri import Aor, parse_aor
 from msilo_core.users import User
+from msilo_storage import postgres_delivery as delivery
 from msilo_storage import postgres_work as work
 from msilo_storage.bridge import AsyncioHost
 from msilo_storage.inspection import Examination, Progress, check_schema, examination_of
@@ -179,13 +187,21 @@ class PostgresStorage:
         """See :meth:`msilo_storage.Storage.bind`."""
         return await self._host.run(_carry_out, self._lane.bind, partial(work.bind, sql=self._sql), binds)
 
+    async def unbind(self, unbinds: Sequence[Unbind]) -> list[Unbound | StorageFailed]:
+        """See :meth:`msilo_storage.Storage.unbind`."""
+        return await self._host.run(_carry_out, self._lane.bind, partial(work.unbind, sql=self._sql), unbinds)
+
     async def dump(self, dumps: Sequence[Dump]) -> list[Dumped | StorageFailed]:
         """See :meth:`msilo_storage.Storage.dump`."""
-        return await self._host.run(_carry_out, self._lane.deliver, partial(work.dump, sql=self._sql), dumps)
+        return await self._host.run(_carry_out, self._lane.deliver, partial(delivery.dump, sql=self._sql), dumps)
+
+    async def renew(self, renewals: Sequence[Renew]) -> list[Renewed | StorageFailed]:
+        """See :meth:`msilo_storage.Storage.renew`."""
+        return await self._host.run(_carry_out, self._lane.deliver, partial(delivery.renew, sql=self._sql), renewals)
 
     async def settle(self, settles: Sequence[Settle]) -> list[Settled | StorageFailed]:
         """See :meth:`msilo_storage.Storage.settle`."""
-        return await self._host.run(_carry_out, self._lane.deliver, partial(work.settle, sql=self._sql), settles)
+        return await self._host.run(_carry_out, self._lane.deliver, partial(delivery.settle, sql=self._sql), settles)
 
     async def expire(self, expires: Sequence[Expire]) -> list[Expired | StorageFailed]:
         """See :meth:`msilo_storage.Storage.expire`."""
@@ -194,6 +210,10 @@ class PostgresStorage:
     async def remind(self, reminds: Sequence[Remind]) -> list[Due | StorageFailed]:
         """See :meth:`msilo_storage.Storage.remind`."""
         return await self._host.run(_carry_out, self._lane.care, partial(work.remind, sql=self._sql), reminds)
+
+    async def retry(self, retries: Sequence[Retry]) -> list[Due | StorageFailed]:
+        """See :meth:`msilo_storage.Storage.retry`."""
+        return await self._host.run(_carry_out, self._lane.care, partial(delivery.retry, sql=self._sql), retries)
 
     async def find_users(self, finds: Sequence[FindUser]) -> list[UserFound | StorageFailed]:
         """See :meth:`msilo_storage.Users.find_users`."""

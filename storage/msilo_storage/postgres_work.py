@@ -7,18 +7,14 @@ also one of ours.
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final
-
-import msgspec
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 from msilo_core.actions import (
     Bind,
     Binding,
     Bound,
     Due,
-    Dump,
-    Dumped,
     Expire,
     Expired,
     FindUser,
@@ -27,19 +23,19 @@ from msilo_core.actions import (
     Message,
     Refused,
     Remind,
-    Settle,
-    Settled,
     Store,
     Stored,
+    Unbind,
+    Unbound,
     UserFound,
 )
 from msilo_core.registrar import Rejection, preferred
 from msilo_core.uri import Aor
 from msilo_core.users import User
 from msilo_storage.lanes import Connection, transaction
+from msilo_storage.postgres_delivery import NOW_MS, message_of
 from msilo_storage.rows import (
     BINDING_COLUMNS,
-    MESSAGE_COLUMNS,
     NEW_MESSAGE_COLUMNS,
     NEW_MESSAGE_WORDS,
     NEW_USER_COLUMNS,
@@ -48,21 +44,18 @@ from msilo_storage.rows import (
     aor_values,
     binding_from,
     binding_values,
-    message_from,
     message_values,
     repeat_key,
-    text_of,
     user_from,
     user_values,
 )
-from msilo_storage.rules import DUE_ROWS_MAX, EXPIRE_ROWS_MAX, Inventory, fold, inbox_full, legible, status_after
+from msilo_storage.rules import DUE_ROWS_MAX, EXPIRE_ROWS_MAX, Inventory, fold, inbox_full
 from msilo_storage.tables import Sql
 
 __all__ = [
     "add_user",
     "append",
     "bind",
-    "dump",
     "expire",
     "find_users",
     "list_messages",
@@ -70,7 +63,7 @@ __all__ = [
     "look_up",
     "remind",
     "remove_user",
-    "settle",
+    "unbind",
 ]
 
 
@@ -78,17 +71,21 @@ __all__ = [
 # column is then empty, which the driver encodes a third quicker. A repeat is counted in the row that is there, which is
 # how the number of that comes back from the same statement. `extra_hdrs` is written as Kamailio's blob encoder does.
 _NEW_COLUMNS: Final = ", ".join(NEW_MESSAGE_COLUMNS)
-_OFTEN_SHARED: Final = ("domain", "inc_time", "exp_time", "snd_time", "ctype", "cseq", "date_hdr", "attempts")
+_OFTEN_SHARED: Final = (
+    "domain", "inc_time", "exp_time", "snd_time", "ctype", "cseq", "date_hdr", "attempts", "reached", "next_time",
+)  # fmt: skip
 _INSERT: Final = rf"""
     INSERT INTO {{silo}} AS silo ({NEW_MESSAGE_WORDS})
     SELECT
-        username, coalesce(domain, $18), src_addr, dst_addr, coalesce(inc_time, $19), coalesce(exp_time, $20),
-        coalesce(snd_time, $21), coalesce(ctype, $22), body, '\x' || encode(extra_hdrs, 'hex'),
-        callid, coalesce(cseq, $23), from_tag, from_hdr, to_hdr, coalesce(date_hdr, $24), coalesce(attempts, $25)
+        username, coalesce(domain, $20), src_addr, dst_addr, coalesce(inc_time, $21), coalesce(exp_time, $22),
+        coalesce(snd_time, $23), coalesce(ctype, $24), body, '\x' || encode(extra_hdrs, 'hex'),
+        callid, coalesce(cseq, $25), from_tag, from_hdr, to_hdr, coalesce(date_hdr, $26), coalesce(attempts, $27),
+        coalesce(reached, $28), coalesce(next_time, $29)
     FROM unnest(
         $1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[],
         $7::bigint[], $8::text[], $9::bytea[], $10::bytea[],
-        $11::text[], $12::int[], $13::text[], $14::bytea[], $15::bytea[], $16::bytea[], $17::int[]
+        $11::text[], $12::int[], $13::text[], $14::bytea[], $15::bytea[], $16::bytea[],
+        $17::int[], $18::int[], $19::bigint[]
     ) WITH ORDINALITY AS given ({_NEW_COLUMNS}, n)
     ORDER BY n
     ON CONFLICT ({{username}}, {{domain}}, {{callid}}, cseq, from_tag) WHERE cseq >= 0
@@ -297,158 +294,31 @@ async def bind(connection: Connection, binds: Sequence[Bind], sql: Sql) -> list[
     return answers
 
 
-_MESSAGE: Final = ", ".join(MESSAGE_COLUMNS)
-# `exp_time + 0` and the long order leave but one index to choose, silo_waiting_idx, whatever the statistics say.
-_DUMP: Final = f"""
-    WITH given AS (
-        SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::bigint[], $5::text[], $6::bigint[])
-            WITH ORDINALITY AS given (username, domain, messages_max, now_ms, node, until_ms, n)
-    ), waiting AS MATERIALIZED (
-        SELECT given.n, given.messages_max, given.now_ms, given.node, given.until_ms, message.*
-        FROM given CROSS JOIN LATERAL (
-            SELECT * FROM (
-                SELECT {READ_MESSAGE}, silo.lease_node, silo.lease_until
-                FROM {{silo}} AS silo
-                WHERE silo.{{username}} = given.username AND silo.{{domain}} = given.domain
-                    AND silo.{{status}} = 0 AND silo.{{snd_time}} = 0 AND silo.{{exp_time}} + 0 > given.now_ms / 1000
-                ORDER BY silo.{{username}}, silo.{{domain}}, silo.{{id}}
-                LIMIT given.messages_max
-                FOR UPDATE
-            ) AS ordinary
-            UNION ALL
-            SELECT * FROM (
-                SELECT {READ_MESSAGE}, silo.lease_node, silo.lease_until
-                FROM {{silo}} AS silo
-                WHERE silo.{{username}} = given.username AND silo.{{domain}} = given.domain
-                    AND silo.{{status}} = 0 AND silo.{{snd_time}} > 0 AND silo.{{snd_time}} <= given.now_ms / 1000
-                    AND silo.{{exp_time}} + 0 > given.now_ms / 1000
-                ORDER BY silo.{{id}} + 0
-                LIMIT given.messages_max
-                FOR UPDATE
-            ) AS due
-        ) AS message
-    ), judged AS (
-        SELECT *,
-            row_number() OVER inbox <= messages_max AS is_asked_for,
-            bool_and(lease_until <= now_ms OR lease_node = node) OVER inbox AS is_free
-        FROM waiting
-        WINDOW inbox AS (PARTITION BY n ORDER BY id)
-    ), leased AS (
-        UPDATE {{silo}} AS silo SET lease_node = judged.node, lease_until = judged.until_ms
-        FROM judged
-        WHERE silo.{{username}} = judged.username AND silo.{{domain}} = judged.domain AND silo.{{id}} = judged.id
-            AND judged.is_free AND judged.is_asked_for
-    )
-    SELECT is_free, lease_until, {_MESSAGE} FROM judged WHERE is_asked_for ORDER BY n, id
+_UNBIND: Final = """
+    DELETE FROM {silo_location} AS location
+    USING unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) AS given (username, domain, contact, updated_ms)
+    WHERE location.username = given.username AND location.domain = given.domain
+        AND location.contact = given.contact AND location.updated_ms = given.updated_ms
 """
 
 
-async def dump(connection: Connection, dumps: Sequence[Dump], sql: Sql) -> list[Dumped]:
-    # Rows are locked in the order of this array.
-    ordered: list[Dump] = sorted(dumps, key=lambda dump: dump.owner)
-    rows = await connection.fetch(
-        sql(_DUMP),
-        *_owners(ordered),
-        [dump.messages_max for dump in ordered],
-        [dump.now_ms for dump in ordered],
-        [dump.node for dump in ordered],
-        [dump.lease_until_ms for dump in ordered],
-    )
-    taken: dict[Aor, list[Message]] = {dump.owner: [] for dump in dumps}
-    busy_until_ms: dict[Aor, int] = {}
-    for is_free, lease_until, *row in rows:
-        if is_free:
-            message = _message_from(row)
-            taken[message.owner].append(message)
-        else:
-            busy_until_ms.setdefault(Aor(row[0], row[1]), lease_until)
-    return [
-        Dumped(
-            dump.token,
-            tuple(taken[dump.owner]),
-            0 if taken[dump.owner] else busy_until_ms.get(dump.owner, 0),
-        )
-        for dump in dumps
-    ]
+async def unbind(connection: Connection, unbinds: Sequence[Unbind], sql: Sql) -> list[Unbound]:
+    contacts, times = [unbind.contact for unbind in unbinds], [unbind.updated_ms for unbind in unbinds]
+    await connection.execute(sql(_UNBIND), *_owners(unbinds), contacts, times)
+    return [Unbound(unbind.token) for unbind in unbinds]
 
 
-_SETTLE: Final = """
-    WITH given AS (
-        SELECT * FROM unnest(
-            $1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::int[], $7::int[], $8::text[]
-        ) WITH ORDINALITY AS given (username, domain, id, node, outcome, new_status, response, why, n)
-    ), held AS MATERIALIZED (
-        SELECT given.*
-        FROM given JOIN {silo} AS silo
-            ON silo.{username} = given.username AND silo.{domain} = given.domain AND silo.{id} = given.id
-        WHERE given.outcome = 'withdrawn' OR (silo.lease_node = given.node AND silo.{status} = 0)
-        ORDER BY given.username, given.domain, silo.{snd_time} > 0, given.id
-        FOR UPDATE OF silo
-    ), deleted AS (
-        DELETE FROM {silo} AS silo USING held
-        WHERE silo.{username} = held.username AND silo.{domain} = held.domain AND silo.{id} = held.id
-            AND held.outcome IN ('delivered', 'withdrawn')
-    ), released AS (
-        UPDATE {silo} AS silo SET lease_node = '', lease_until = 0,
-            {snd_time} = CASE held.outcome WHEN 'missed' THEN 0 ELSE silo.{snd_time} END
-        FROM held
-        WHERE silo.{username} = held.username AND silo.{domain} = held.domain AND silo.{id} = held.id
-            AND held.outcome IN ('released', 'missed')
-    ), given_back AS (
-        UPDATE {silo} AS silo SET lease_node = '', lease_until = 0, attempts = silo.attempts + 1,
-            {status} = held.new_status, last_status = held.response, reason = held.why,
-            {snd_time} = CASE held.outcome WHEN 'failed' THEN 0 ELSE silo.{snd_time} END
-        FROM held
-        WHERE silo.{username} = held.username AND silo.{domain} = held.domain AND silo.{id} = held.id
-            AND held.outcome IN ('failed', 'refused')
-    )
-    SELECT n FROM held
-"""
-
-
-async def settle(connection: Connection, settles: Sequence[Settle], sql: Sql) -> list[Settled]:
-    answers: list[Settled] = []
-    for part in _without_repeats(settles):
-        rows = await connection.fetch(
-            sql(_SETTLE),
-            *_owners(part),
-            [settle.message_id for settle in part],
-            [settle.node for settle in part],
-            [settle.outcome for settle in part],
-            [status_after(settle) for settle in part],
-            [settle.status for settle in part],
-            [legible(settle.reason) for settle in part],
-        )
-        held = {row[0] for row in rows}
-        answers += [Settled(settle.token, lost=n not in held) for n, settle in enumerate(part, start=1)]
-    return answers
-
-
-def _without_repeats(settles: Sequence[Settle]) -> Iterator[Sequence[Settle]]:
-    """Cut before each settle of a row that was settled since the last cut: one statement changes a row once."""
-    start = 0
-    seen: set[tuple[Aor, int]] = set()
-    for n, settle in enumerate(settles):
-        row = (settle.owner, settle.message_id)
-        if row in seen:
-            yield settles[start:n]
-            start = n
-            seen.clear()
-        seen.add(row)
-    yield settles[start:]
-
-
-_DELETE_EXPIRED: Final = """
+_DELETE_EXPIRED: Final = f"""
     WITH expired AS MATERIALIZED (
-        SELECT silo.{username} AS username, silo.{domain} AS domain, silo.{id} AS id
-        FROM {silo} AS silo
-        WHERE silo.{exp_time} <= $1 AND silo.lease_until <= $2
-        ORDER BY silo.{exp_time}
-        LIMIT $3
+        SELECT silo.{{username}} AS username, silo.{{domain}} AS domain, silo.{{id}} AS id
+        FROM {{silo}} AS silo
+        WHERE silo.{{exp_time}} <= $1 AND silo.lease_until <= {NOW_MS}
+        ORDER BY silo.{{exp_time}}
+        LIMIT $2
         FOR UPDATE SKIP LOCKED
     )
-    DELETE FROM {silo} AS silo USING expired
-    WHERE silo.{username} = expired.username AND silo.{domain} = expired.domain AND silo.{id} = expired.id
+    DELETE FROM {{silo}} AS silo USING expired
+    WHERE silo.{{username}} = expired.username AND silo.{{domain}} = expired.domain AND silo.{{id}} = expired.id
 """
 _DELETE_EXPIRED_BINDINGS: Final = """
     WITH expired AS MATERIALIZED (
@@ -469,35 +339,36 @@ async def expire(connection: Connection, expires: Sequence[Expire], sql: Sql) ->
     answers: list[Expired] = []
     for expire in expires:
         now_s = expire.now_ms // 1000
-        done = await connection.execute(sql(_DELETE_EXPIRED), now_s, expire.now_ms, EXPIRE_ROWS_MAX)
+        done = await connection.execute(sql(_DELETE_EXPIRED), now_s, EXPIRE_ROWS_MAX)
         await connection.execute(sql(_DELETE_EXPIRED_BINDINGS), now_s, EXPIRE_ROWS_MAX)
         answers.append(Expired(expire.token, _count_of(done)))
     return answers
 
 
-_REMIND: Final = """
+_REMIND: Final = f"""
     WITH due AS MATERIALIZED (
-        SELECT silo.{username} AS username, silo.{domain} AS domain, silo.{id} AS id, silo.{snd_time} AS snd_time,
+        SELECT
+            silo.{{username}} AS username, silo.{{domain}} AS domain, silo.{{id}} AS id, silo.{{snd_time}} AS snd_time,
             $2 OR EXISTS (
-                SELECT FROM {silo_location} AS location
-                WHERE location.username = silo.{username} AND location.domain = silo.{domain}
+                SELECT FROM {{silo_location}} AS location
+                WHERE location.username = silo.{{username}} AND location.domain = silo.{{domain}}
                     AND location.expires > $1
             ) AS is_known
-        FROM {silo} AS silo
-        WHERE silo.{status} + 0 = 0 AND silo.{snd_time} > 0 AND silo.{snd_time} <= $1
-            AND silo.{exp_time} + 0 > $1 AND silo.lease_until <= 1000 * $1
-        ORDER BY silo.{snd_time}
+        FROM {{silo}} AS silo
+        WHERE silo.{{status}} + 0 = 0 AND silo.{{snd_time}} > 0 AND silo.{{snd_time}} <= $1
+            AND silo.{{exp_time}} + 0 > $1 AND silo.lease_until <= {NOW_MS}
+        ORDER BY silo.{{snd_time}}
         LIMIT $3
     ), forsaken AS MATERIALIZED (
         SELECT due.username, due.domain, due.id
-        FROM due JOIN {silo} AS silo
-            ON silo.{username} = due.username AND silo.{domain} = due.domain AND silo.{id} = due.id
-        WHERE NOT due.is_known AND silo.{status} = 0 AND silo.lease_until <= 1000 * $1
+        FROM due JOIN {{silo}} AS silo
+            ON silo.{{username}} = due.username AND silo.{{domain}} = due.domain AND silo.{{id}} = due.id
+        WHERE NOT due.is_known AND silo.{{status}} = 0 AND silo.lease_until <= {NOW_MS}
         FOR UPDATE OF silo SKIP LOCKED
     ), made_ordinary AS (
-        UPDATE {silo} AS silo SET {snd_time} = 0
+        UPDATE {{silo}} AS silo SET {{snd_time}} = 0
         FROM forsaken
-        WHERE silo.{username} = forsaken.username AND silo.{domain} = forsaken.domain AND silo.{id} = forsaken.id
+        WHERE silo.{{username}} = forsaken.username AND silo.{{domain}} = forsaken.domain AND silo.{{id}} = forsaken.id
     )
     SELECT username, domain FROM due WHERE is_known
     GROUP BY username, domain ORDER BY min(snd_time) LIMIT $4
@@ -529,7 +400,7 @@ async def list_messages(
         rows = await connection.fetch(sql(_LIST), after, dead, limit)
     else:
         rows = await connection.fetch(sql(_LIST_OF_OWNER), after, dead, limit, owner.username, owner.domain)
-    return [_message_from(tuple(row)) for row in rows]
+    return [message_of(tuple(row)) for row in rows]
 
 
 _USER: Final = ", ".join(USER_COLUMNS)
@@ -576,22 +447,10 @@ async def list_users(connection: Connection, after: Aor | None, limit: int) -> l
     return [user_from(tuple(row)) for row in await connection.fetch(_LIST_USERS, *place, limit)]
 
 
-def _owners(actions: Iterable[LookUp | Bind | FindUser | Dump | Settle]) -> tuple[list[str], list[str]]:
+def _owners(actions: Iterable[LookUp | Bind | Unbind | FindUser]) -> tuple[list[str], list[str]]:
     """Columns ``username`` and ``domain``."""
     owners = [action.owner for action in actions]
     return [owner.username for owner in owners], [owner.domain for owner in owners]
-
-
-def _message_from(row: Sequence[Any]) -> Message:
-    message = message_from(row)
-    if not message.extra_hdrs.startswith("\\x"):
-        return message
-    try:
-        octets = bytes.fromhex(message.extra_hdrs[2:])
-    except ValueError:
-        # Not from an encoder that we know: as it is.
-        return message
-    return msgspec.structs.replace(message, extra_hdrs=text_of(octets))
 
 
 def _count_of(tag: str) -> int:

@@ -32,11 +32,16 @@ from msilo_core.actions import (
     Message,
     Refused,
     Remind,
+    Renew,
+    Renewed,
+    Retry,
     Settle,
     Settled,
     StorageFailed,
     Store,
     Stored,
+    Unbind,
+    Unbound,
     UserFound,
 )
 from msilo_core.uri import Aor
@@ -134,11 +139,21 @@ class Storage(Users, Protocol):
         """Carry out REGISTERs in order, two of the same owner included, and return when they are durable."""
         ...
 
+    async def unbind(self, unbinds: Sequence[Unbind]) -> list[Unbound | StorageFailed]:
+        """Remove bindings that lead nowhere; those that a REGISTER came for meanwhile stay."""
+        ...
+
     async def dump(self, dumps: Sequence[Dump]) -> list[Dumped | StorageFailed]:
         """Lease the oldest messages of many owners; no owner occurs twice.
 
-        The rows of a lease end before the first one that another node holds.
+        The rows of a lease end before the first one that another node holds. Leases run by the clock of the database.
+        The last row of a page gets a ``next_time`` behind the end of the lease: if the node is gone by then, `retry` of
+        another finds it.
         """
+        ...
+
+    async def renew(self, renewals: Sequence[Renew]) -> list[Renewed | StorageFailed]:
+        """Let leases run on; no owner occurs twice."""
         ...
 
     async def settle(self, settles: Sequence[Settle]) -> list[Settled | StorageFailed]:
@@ -156,6 +171,13 @@ class Storage(Users, Protocol):
         """Find owners whose deferred messages have come due, and make ordinary ones of those of all others.
 
         Each action looks at the 10,000 messages that have been due longest.
+        """
+        ...
+
+    async def retry(self, retries: Sequence[Retry]) -> list[Due | StorageFailed]:
+        """Find owners whose messages are to be tried again.
+
+        Each action looks at the 1,000 messages that have been due longest.
         """
         ...
 

@@ -34,7 +34,7 @@ __all__ = [
 
 NEW_MESSAGE_COLUMNS: Final = (
     "username", "domain", "src_addr", "dst_addr", "inc_time", "exp_time", "snd_time", "ctype", "body", "extra_hdrs",
-    "callid", "cseq", "from_tag", "from_hdr", "to_hdr", "date_hdr", "attempts",
+    "callid", "cseq", "from_tag", "from_hdr", "to_hdr", "date_hdr", "attempts", "reached", "next_time",
 )  # fmt: skip
 """What is written when a message is stored, in the order of :func:`message_values`."""
 
@@ -83,6 +83,8 @@ def message_values(message: Message) -> tuple[Any, ...]:
         octets_of(message.to_hdr),
         octets_of(message.date_hdr),
         message.attempts,
+        message.reached,
+        message.next_time_s,
     )
 
 
@@ -105,9 +107,11 @@ def message_from(row: Sequence[Any]) -> Message:
         to_hdr=text_of(row[14]),
         date_hdr=text_of(row[15]),
         attempts=row[16],
-        message_id=row[17],
-        status=row[18],
-        reason=row[19],
+        reached=row[17],
+        next_time_s=row[18],
+        message_id=row[19],
+        status=row[20],
+        reason=row[21],
     )
 
 

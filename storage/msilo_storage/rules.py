@@ -14,6 +14,7 @@ from msilo_core.users import User
 __all__ = [
     "DUE_ROWS_MAX",
     "EXPIRE_ROWS_MAX",
+    "RETRY_ROWS_MAX",
     "Changes",
     "Inventory",
     "RowError",
@@ -22,12 +23,16 @@ __all__ = [
     "isolating_bad_rows",
     "leasable",
     "legible",
+    "look_again_s",
     "page_of_users",
     "status_after",
 ]
 
 A = TypeVar("A", bound=StorageAction)
 C = TypeVar("C")
+
+RETRY_ROWS_MAX: Final = 1_000
+"""Messages that one :class:`msilo_core.Retry` looks at, those that have been due longest."""
 
 EXPIRE_ROWS_MAX: Final = 10_000
 """Messages deleted by one :class:`msilo_core.Expire`: a tenth of a second of work, so that nobody waits long for it."""
@@ -113,23 +118,32 @@ def inbox_full(store: Store) -> Refused:
     return Refused(store.token, 480, "Inbox Full")
 
 
-def leasable(leases: Iterable[tuple[str, int]], dump: Dump) -> tuple[int, int]:
+def leasable(waiting: Iterable[tuple[str, int, int]], dump: Dump, now_ms: int) -> tuple[int, int, bool]:
     """Say how much of an inbox may be leased.
 
     Args:
-        leases: node and end (Unix ms) of the lease of each waiting row, oldest first.
-        dump: who asks, and when.
+        waiting: node and end (Unix ms) of the lease of each waiting row, and when it is to be tried (Unix s), oldest
+            first.
+        dump: who asks.
+        now_ms: the present by the store's clock.
 
     Returns:
-        How many of the rows, from the first on; and where that is none because another node holds the first,
-        the end of its lease, else 0.
+        How many of the rows, from the first on; where that is none, how many ms another node holds the first, or 0, and
+        whether it is to be tried later.
     """
     count = 0
-    for node, until_ms in leases:
-        if node != dump.node and until_ms > dump.now_ms:
-            return count, 0 if count else until_ms
+    for node, until_ms, next_time_s in waiting:
+        if node != dump.node and until_ms > now_ms:
+            return count, 0 if count else until_ms - now_ms, False
+        if not count and not dump.is_early and next_time_s > dump.now_ms // 1000:
+            return 0, 0, True
         count += 1
-    return count, 0
+    return count, 0, False
+
+
+def look_again_s(dump: Dump) -> int:
+    """Return the ``next_time`` of the last row of a page, at which others look whether its node is still there."""
+    return (dump.now_ms + dump.lease_ms) // 1000 + 1
 
 
 def page_of_users(users: Iterable[User], after: Aor | None, limit: int) -> list[User]:

@@ -32,12 +32,17 @@ from msilo_core.actions import (
     Message,
     Refused,
     Remind,
+    Renew,
+    Renewed,
+    Retry,
     Settle,
     Settled,
     StorageAction,
     StorageFailed,
     Store,
     Stored,
+    Unbind,
+    Unbound,
     UserFound,
 )
 from msilo_core.errors import Full, LocalError, SchemaError, StorageError, Unavailable
@@ -147,9 +152,17 @@ class SqliteStorage:
         """See :meth:`msilo_storage.Storage.bind`."""
         return await self._writer.carry_out(partial(work.bind, sql=self._sql), binds)
 
+    async def unbind(self, unbinds: Sequence[Unbind]) -> list[Unbound | StorageFailed]:
+        """See :meth:`msilo_storage.Storage.unbind`."""
+        return await self._writer.carry_out(partial(work.unbind, sql=self._sql), unbinds)
+
     async def dump(self, dumps: Sequence[Dump]) -> list[Dumped | StorageFailed]:
         """See :meth:`msilo_storage.Storage.dump`."""
         return await self._writer.carry_out(partial(work.dump, sql=self._sql), dumps)
+
+    async def renew(self, renewals: Sequence[Renew]) -> list[Renewed | StorageFailed]:
+        """See :meth:`msilo_storage.Storage.renew`."""
+        return await self._writer.carry_out(partial(work.renew, sql=self._sql), renewals)
 
     async def settle(self, settles: Sequence[Settle]) -> list[Settled | StorageFailed]:
         """See :meth:`msilo_storage.Storage.settle`."""
@@ -162,6 +175,10 @@ class SqliteStorage:
     async def remind(self, reminds: Sequence[Remind]) -> list[Due | StorageFailed]:
         """See :meth:`msilo_storage.Storage.remind`."""
         return await self._writer.carry_out(partial(work.remind, sql=self._sql), reminds)
+
+    async def retry(self, retries: Sequence[Retry]) -> list[Due | StorageFailed]:
+        """See :meth:`msilo_storage.Storage.retry`."""
+        return await self._writer.carry_out(partial(work.retry, sql=self._sql), retries)
 
     async def find_users(self, finds: Sequence[FindUser]) -> list[UserFound | StorageFailed]:
         """See :meth:`msilo_storage.Users.find_users`."""

@@ -1,6 +1,7 @@
 """What the store in SQLite does on a connection, inside the transaction of a batch."""
 
 import sqlite3
+import time
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any, Final
@@ -21,10 +22,15 @@ from msilo_core.actions import (
     Outcome,
     Refused,
     Remind,
+    Renew,
+    Renewed,
+    Retry,
     Settle,
     Settled,
     Store,
     Stored,
+    Unbind,
+    Unbound,
     UserFound,
 )
 from msilo_core.registrar import Rejection, preferred
@@ -49,11 +55,13 @@ from msilo_storage.rows import (
 from msilo_storage.rules import (
     DUE_ROWS_MAX,
     EXPIRE_ROWS_MAX,
+    RETRY_ROWS_MAX,
     Inventory,
     fold,
     inbox_full,
     leasable,
     legible,
+    look_again_s,
     status_after,
 )
 from msilo_storage.tables import Sql
@@ -70,7 +78,10 @@ __all__ = [
     "look_up",
     "remind",
     "remove_user",
+    "renew",
+    "retry",
     "settle",
+    "unbind",
 ]
 
 _INSERT: Final = (
@@ -157,6 +168,15 @@ def bind(connection: sqlite3.Connection, binds: Sequence[Bind], sql: Sql) -> lis
     return answers
 
 
+_UNBIND: Final = "DELETE FROM {silo_location} WHERE username = ? AND domain = ? AND contact = ? AND updated_ms = ?"
+
+
+def unbind(connection: sqlite3.Connection, unbinds: Sequence[Unbind], sql: Sql) -> list[Unbound]:
+    values = [(*aor_values(unbind.owner), unbind.contact, unbind.updated_ms) for unbind in unbinds]
+    connection.executemany(sql(_UNBIND), values)
+    return [Unbound(unbind.token) for unbind in unbinds]
+
+
 _ROW: Final = "WHERE {username} = ? AND {domain} = ? AND {id} = ?"
 _OF_OWNER: Final = "{username} = :username AND {domain} = :domain AND {status} = 0 AND {exp_time} > :now_s"
 # Two indexes: whoever has thousands of messages for next year need not read them each time.
@@ -169,30 +189,53 @@ _OLDEST_WAITING: Final = (
     " ORDER BY id LIMIT :messages_max"
 )
 _LEASE: Final = f"UPDATE {{silo}} SET lease_node = ?, lease_until = ? {_ROW}"
+_LOOK_AGAIN: Final = f"UPDATE {{silo}} SET next_time = ? {_ROW}"
 
 
 def dump(connection: sqlite3.Connection, dumps: Sequence[Dump], sql: Sql) -> list[Dumped]:
     answers: list[Dumped] = []
+    now_ms = _clock()
     for dump in dumps:
         owner = aor_values(dump.owner)
         asked = {**_inbox(dump.owner, dump.now_ms // 1000), "messages_max": dump.messages_max}
         rows = connection.execute(sql(_OLDEST_WAITING), asked).fetchall()
-        count, busy_until_ms = leasable(((row[-2], row[-1]) for row in rows), dump)
-        messages = tuple(map(message_from, rows[:count]))
-        leases = [(dump.node, dump.lease_until_ms, *owner, message.message_id) for message in messages]
+        found = [message_from(row) for row in rows]
+        waiting = [(*row[-2:], message.next_time_s) for row, message in zip(rows, found, strict=True)]
+        count, busy_ms, is_early = leasable(waiting, dump, now_ms)
+        page = found[:count]
+        leases = [(dump.node, now_ms + dump.lease_ms, *owner, message.message_id) for message in page]
         connection.executemany(sql(_LEASE), leases)
-        answers.append(Dumped(dump.token, messages, busy_until_ms))
+        for last in page[-1:]:
+            connection.execute(sql(_LOOK_AGAIN), (look_again_s(dump), *owner, last.message_id))
+        answers.append(Dumped(dump.token, tuple(page), busy_ms, is_early))
+    return answers
+
+
+_RENEW: Final = f"UPDATE {{silo}} SET lease_until = ? {_ROW} AND lease_node = ? AND {{status}} = 0"
+
+
+def renew(connection: sqlite3.Connection, renewals: Sequence[Renew], sql: Sql) -> list[Renewed]:
+    answers: list[Renewed] = []
+    now_ms = _clock()
+    for renewal in renewals:
+        until_ms, owner = now_ms + renewal.lease_ms, aor_values(renewal.owner)
+        kept = [
+            number
+            for number in renewal.message_ids
+            if connection.execute(sql(_RENEW), (until_ms, *owner, number, renewal.node)).rowcount
+        ]
+        answers.append(Renewed(renewal.token, tuple(kept)))
     return answers
 
 
 _HELD_ROW: Final = f"{_ROW} AND lease_node = ? AND {{status}} = 0"
 _WITHDRAW: Final = f"DELETE FROM {{silo}} {_ROW}"
 _DELIVER: Final = f"DELETE FROM {{silo}} {_HELD_ROW}"
-_RELEASE: Final = f"UPDATE {{silo}} SET lease_node = '', lease_until = 0 {_HELD_ROW}"
-_MISS: Final = f"UPDATE {{silo}} SET lease_node = '', lease_until = 0, {{snd_time}} = 0 {_HELD_ROW}"
+_RELEASE: Final = f"UPDATE {{silo}} SET lease_node = '', lease_until = 0, next_time = ? {_HELD_ROW}"
+_MISS: Final = f"UPDATE {{silo}} SET lease_node = '', lease_until = 0, next_time = ?, {{snd_time}} = 0 {_HELD_ROW}"
 _GIVE_BACK: Final = (
-    "UPDATE {silo} SET lease_node = '', lease_until = 0, attempts = attempts + 1,"
-    f" {{status}} = ?, last_status = ?, reason = ?, {{snd_time}} = iif(?, 0, {{snd_time}}) {_HELD_ROW}"
+    "UPDATE {silo} SET lease_node = '', lease_until = 0, attempts = attempts + 1, reached = reached + ?,"
+    f" {{status}} = ?, last_status = ?, reason = ?, next_time = ?, {{snd_time}} = iif(?, {{snd_time}}, 0) {_HELD_ROW}"
 )
 
 
@@ -206,12 +249,14 @@ def settle(connection: sqlite3.Connection, settles: Sequence[Settle], sql: Sql) 
             case Outcome.DELIVERED:
                 cursor = connection.execute(sql(_DELIVER), (*row, settle.node))
             case Outcome.RELEASED:
-                cursor = connection.execute(sql(_RELEASE), (*row, settle.node))
+                cursor = connection.execute(sql(_RELEASE), (settle.next_time_s, *row, settle.node))
             case Outcome.MISSED:
-                cursor = connection.execute(sql(_MISS), (*row, settle.node))
-            case Outcome.REFUSED | Outcome.FAILED:
-                has_failed = settle.outcome is Outcome.FAILED
-                noted = (status_after(settle), settle.status, legible(settle.reason), has_failed)
+                cursor = connection.execute(sql(_MISS), (settle.next_time_s, *row, settle.node))
+            case Outcome.REFUSED | Outcome.FAILED | Outcome.UNREACHED:
+                was_reached = settle.outcome is not Outcome.UNREACHED
+                is_over = settle.outcome is Outcome.REFUSED
+                status, reason = status_after(settle), legible(settle.reason)
+                noted = (was_reached, status, settle.status, reason, settle.next_time_s, is_over)
                 cursor = connection.execute(sql(_GIVE_BACK), (*noted, *row, settle.node))
         answers.append(Settled(settle.token, lost=cursor.rowcount == 0))
     return answers
@@ -228,7 +273,7 @@ _DELETE_EXPIRED_BINDINGS: Final = "DELETE FROM {silo_location} WHERE expires <= 
 def expire(connection: sqlite3.Connection, expires: Sequence[Expire], sql: Sql) -> list[Expired]:
     answers: list[Expired] = []
     for expire in expires:
-        values = {"now_ms": expire.now_ms, "now_s": expire.now_ms // 1000, "rows_max": EXPIRE_ROWS_MAX}
+        values = {"now_ms": _clock(), "now_s": expire.now_ms // 1000, "rows_max": EXPIRE_ROWS_MAX}
         deleted = connection.execute(sql(_DELETE_EXPIRED), values).rowcount
         connection.execute(sql(_DELETE_EXPIRED_BINDINGS), values)
         answers.append(Expired(expire.token, deleted))
@@ -240,7 +285,7 @@ _LONGEST_DUE: Final = (
     "SELECT 1 FROM {silo_location} AS location WHERE location.username = silo.{username}"
     " AND location.domain = silo.{domain} AND location.expires > :now_s"
     ") FROM {silo} AS silo WHERE {status} = 0 AND {snd_time} > 0 AND {snd_time} <= :now_s AND {exp_time} > :now_s"
-    " AND lease_until <= 1000 * :now_s ORDER BY silo.{snd_time} LIMIT :rows_max"
+    " AND lease_until <= :now_ms ORDER BY silo.{snd_time} LIMIT :rows_max"
 )
 _MAKE_ORDINARY: Final = f"UPDATE {{silo}} SET {{snd_time}} = 0 {_ROW}"
 
@@ -248,7 +293,9 @@ _MAKE_ORDINARY: Final = f"UPDATE {{silo}} SET {{snd_time}} = 0 {_ROW}"
 def remind(connection: sqlite3.Connection, reminds: Sequence[Remind], sql: Sql) -> list[Due]:
     answers: list[Due] = []
     for remind in reminds:
-        values = {"now_s": remind.now_s, "unregistered": remind.unregistered, "rows_max": DUE_ROWS_MAX}
+        values = {
+            "now_s": remind.now_s, "now_ms": _clock(), "unregistered": remind.unregistered, "rows_max": DUE_ROWS_MAX,
+        }  # fmt: skip
         owners: dict[Aor, None] = {}
         ordinary: list[tuple[str, str, int]] = []
         for username, domain, message_id, is_known in connection.execute(sql(_LONGEST_DUE), values):
@@ -258,6 +305,46 @@ def remind(connection: sqlite3.Connection, reminds: Sequence[Remind], sql: Sql) 
                 ordinary.append((username, domain, message_id))
         connection.executemany(sql(_MAKE_ORDINARY), ordinary)
         answers.append(Due(remind.token, tuple(islice(owners, remind.owners_max))))
+    return answers
+
+
+_RETRIABLE: Final = (
+    "SELECT {username}, {domain}, {id}, :unregistered OR EXISTS ("
+    "SELECT 1 FROM {silo_location} AS location WHERE location.username = silo.{username}"
+    " AND location.domain = silo.{domain} AND location.expires > :now_s"
+    "), :unregistered OR EXISTS ("
+    "SELECT 1 FROM {silo_location} AS location WHERE location.username = silo.{username}"
+    " AND location.domain = silo.{domain} AND location.expires > :now_s"
+    " AND (location.node = :node OR location.transport = 'udp')"
+    "), (SELECT first.next_time FROM {silo} AS first WHERE first.{username} = silo.{username}"
+    " AND first.{domain} = silo.{domain} AND first.{status} = 0 AND first.{snd_time} = 0 AND first.{exp_time} > :now_s"
+    " ORDER BY first.{id} LIMIT 1"
+    ") FROM {silo} AS silo WHERE {status} = 0 AND next_time > 0 AND next_time <= :now_s AND {exp_time} > :now_s"
+    " AND {snd_time} = 0 AND lease_until <= :now_ms ORDER BY silo.next_time LIMIT :rows_max"
+)
+
+
+def retry(connection: sqlite3.Connection, retries: Sequence[Retry], sql: Sql) -> list[Due]:
+    answers: list[Due] = []
+    for retry in retries:
+        values = {
+            "now_s": retry.now_s, "now_ms": _clock(), "node": retry.node, "unregistered": retry.unregistered,
+            "rows_max": RETRY_ROWS_MAX,
+        }  # fmt: skip
+        owners: dict[Aor, None] = {}
+        put_off: list[tuple[int, str, str, int]] = []
+        found = connection.execute(sql(_RETRIABLE), values)
+        for username, domain, message_id, is_registered, is_ours, first_s in found:
+            owner = Aor(username, domain)
+            if first_s > retry.now_s:
+                put_off.append((first_s, username, domain, message_id))
+            elif not is_registered:
+                put_off.append((0, username, domain, message_id))
+            elif is_ours and (owner in owners or len(owners) < retry.owners_max):
+                owners[owner] = None
+                put_off.append((retry.now_s + retry.pause_s, username, domain, message_id))
+        connection.executemany(sql(_LOOK_AGAIN), put_off)
+        answers.append(Due(retry.token, tuple(owners)))
     return answers
 
 
@@ -341,3 +428,8 @@ def remove_user(connection: sqlite3.Connection, owner: Aor) -> bool:
 def list_users(connection: sqlite3.Connection, after: Aor | None, limit: int) -> list[User]:
     place = ("", "") if after is None else (after.domain, after.username)
     return [user_from(row) for row in connection.execute(_LIST_USERS, (*place, limit))]
+
+
+def _clock() -> int:
+    """Return the present in Unix ms: all who use the file are on one machine."""
+    return time.time_ns() // 1_000_000

@@ -34,7 +34,7 @@ _TABLE_NAME_CHARS_MAX: Final = 32
 _OTHER_TABLES: Final = ("subscriber", "version")
 OUR_COLUMNS: Final = tuple(
     column
-    for column in (*MESSAGE_COLUMNS, "repeats", "last_status", "next_time", "lease_node", "lease_until")
+    for column in (*MESSAGE_COLUMNS, "repeats", "last_status", "lease_node", "lease_until")
     if column not in COLUMNS.values()
 )
 """Those that stand in Kamailio's table beside its own."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from msilo_core import AuthConfig, Config, Limits, LocalError, SiloConfig
+from msilo_core import AuthConfig, Config, DeliveryConfig, Limits, LocalError, SiloConfig
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,11 @@ from msilo_core import AuthConfig, Config, Limits, LocalError, SiloConfig
         (lambda: Config(expires_min_s=3601), "expires_min = 3601, expires_default = 3600, .* is out of order"),
         (lambda: Config(expires_max_s=3599), "expires_max = 3599 is out of order"),
         (lambda: Limits(finished_transactions_max=0), "finished_transactions_max = 0 is out of range: give 1 to"),
-        (lambda: Config(lease_ms=32_000), "lease_ms = 32000 is out of range"),
+        (lambda: DeliveryConfig(lease_s=2), "lease = 2 is out of range: give 3 to"),
+        (lambda: DeliveryConfig(retry_min_s=0), "retry_min = 0 is out of range: give 1 to"),
+        (lambda: DeliveryConfig(retry_max_s=2**32), "retry_max = 4294967296 is out of range"),
+        (lambda: DeliveryConfig(retry_min_s=901), "retry_min = 901, retry_max = 900 is out of order: give them asc"),
+        (lambda: DeliveryConfig(retry_look_s=0), "retry_look = 0 is out of range: give 1 to"),
     ],
 )
 def test_out_of_range(make: Callable[[], object], complaint: str) -> None:
@@ -38,5 +42,6 @@ def test_out_of_range(make: Callable[[], object], complaint: str) -> None:
 
 def test_at_the_edge() -> None:
     assert SiloConfig(expire_time=2**32 - 1).expire_time == 2**32 - 1
-    assert Config(expires_min_s=1, expires_default_s=1, expires_max_s=1, lease_ms=32_001).lease_ms == 32_001
+    assert Config(expires_min_s=1, expires_default_s=1, expires_max_s=1).expires_max_s == 1
+    assert DeliveryConfig(lease_s=3, retry_min_s=1, retry_max_s=1, retry_look_s=1).retry_max_s == 1
     assert AuthConfig(algorithms=("MD5",), nonce_lifetime_s=1).algorithms == ("MD5",)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from msilo_core import Config, Expired, Flow, Limits, LocalError, ServerRoute, SiloRoute
+from msilo_core import Config, Expired, Flow, Limits, ServerRoute, SiloRoute
 from msilo_core.actions import Action, Dump, Expire, LookUp, Outcome, Settle, StorageFailed, Store
 from msilo_core.route import Call
 from tests.core.world import (
@@ -639,8 +639,3 @@ def test_bug_in_the_request_route_costs_one_request(fault: str) -> None:
     assert world.engine.is_idle
     route.fault = ""
     assert status_of(world.datagram(message(b"two", number=2))[0]) == 202
-
-
-def test_lease_must_outlast_a_transaction() -> None:
-    with pytest.raises(LocalError, match="lease_ms"):
-        Config(lease_ms=32_000)

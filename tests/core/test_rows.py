@@ -49,7 +49,7 @@ def test_row_of_kamailio_is_a_whole_message() -> None:
 
 
 def test_sender_without_a_tag_gets_one() -> None:
-    row = row_of(request(message().replace(b";tag=f1", b"")), BOB, "sip:a@b", "sip:c@d", 0, (), SiloConfig(), NOW)
+    row = row_of(request(message().replace(b";tag=f1", b"")), BOB, "sip:a@b", "sip:c@d", 0, 0, (), SiloConfig(), NOW)
     assert row.from_tag == ""
     assert header(delivered(row), "From").startswith('"Alice" <sip:alice@example.com>;tag=')
 
@@ -74,17 +74,17 @@ def test_date_before_plain_text_alone(ctype: str, body: bytes) -> None:
 def test_text_columns_hold_text(line: str) -> None:
     data = message().replace(b"Content-Type: text/plain", line.encode("utf-8", "surrogateescape"))
     with pytest.raises(ParseError):
-        row_of(request(data), BOB, "sip:a@b", "sip:c@d", 0, (), SiloConfig(), NOW)
+        row_of(request(data), BOB, "sip:a@b", "sip:c@d", 0, 0, (), SiloConfig(), NOW)
 
 
 def test_text_beyond_ascii_is_text() -> None:
     data = message().replace(b"text/plain", 'text/plain;x="é"'.encode())
-    assert row_of(request(data), BOB, "sip:a@b", "sip:c@d", 0, (), SiloConfig(), NOW).ctype == 'text/plain;x="é"'
+    assert row_of(request(data), BOB, "sip:a@b", "sip:c@d", 0, 0, (), SiloConfig(), NOW).ctype == 'text/plain;x="é"'
 
 
 def test_expires_shortens_and_never_lengthens() -> None:
     def lifetime(headers: str) -> int:
-        row = row_of(request(message(headers=headers)), BOB, "sip:a@b", "sip:c@d", 0, (), SiloConfig(), NOW)
+        row = row_of(request(message(headers=headers)), BOB, "sip:a@b", "sip:c@d", 0, 0, (), SiloConfig(), NOW)
         return row.exp_time_s - NOW.unix_s
 
     assert (lifetime(""), lifetime("Expires: 10\r\n"), lifetime("Expires: 999999\r\n")) == (259_200, 10, 259_200)

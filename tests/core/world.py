@@ -20,10 +20,13 @@ from msilo_core.actions import (
     FindUser,
     LookUp,
     Remind,
+    Renew,
+    Retry,
     Send,
     Settle,
     StorageFailed,
     Store,
+    Unbind,
 )
 from msilo_core.flow import Address
 from msilo_core.route import Route
@@ -65,7 +68,7 @@ class World:
         self, config: Config | None = None, limits: Limits | None = None, route: Route | None = None, seed: int = 1
     ) -> None:
         self.mono_ms = 0
-        self.store = MemoryStorage()
+        self.store = MemoryStorage(lambda: self.now.unix_ms)
         self.sent: list[Send] = []
         self.closed: list[Flow] = []
         self.held: deque[Any] = deque()
@@ -131,6 +134,12 @@ class World:
                 return finished(self.store.expire([action]))[0]
             case Remind():
                 return finished(self.store.remind([action]))[0]
+            case Retry():
+                return finished(self.store.retry([action]))[0]
+            case Renew():
+                return finished(self.store.renew([action]))[0]
+            case Unbind():
+                return finished(self.store.unbind([action]))[0]
             case _:
                 raise AssertionError(action)
 

@@ -19,11 +19,14 @@ from msilo_core.actions import (
     Outcome,
     Refused,
     Remind,
+    Renew,
+    Retry,
     Settle,
     StorageAction,
     StorageFailed,
     Store,
     Stored,
+    Unbind,
 )
 from msilo_core.errors import Unavailable
 from msilo_core.uri import Aor
@@ -103,7 +106,7 @@ def store_action(token: int, owner: Aor = BOB) -> Store:
 
 
 def dump_action(token: int, owner: Aor = BOB) -> Dump:
-    return Dump(token, owner, messages_max=10, node="a", now_ms=2_000, lease_until_ms=9_000)
+    return Dump(token, owner, messages_max=10, node="a", now_ms=2_000, lease_ms=7_000)
 
 
 async def test_each_kind_of_action_reaches_the_store_and_is_completed() -> None:
@@ -119,14 +122,17 @@ async def test_each_kind_of_action_reaches_the_store_and_is_completed() -> None:
             Expire(6, 2_000),
             Remind(8, 2, 10),
             FindUser(7, BOB),
+            Renew(9, BOB, (1,), "a", 1_000),
+            Retry(10, 2, "a", 10, 30),
+            Unbind(11, BOB, "sip:bob@192.0.2.1", 0),
         )
-        await work.until_completed(8)
-        assert sorted(work.tokens) == [1, 2, 3, 4, 5, 6, 7, 8]
+        await work.until_completed(11)
+        assert sorted(work.tokens) == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
         assert not [done for done in work.completed if isinstance(done, StorageFailed)]
         assert set(work.batches.counts) == {
-            "LookUp", "FindUser", "Bind", "Store", "Dump", "Settle", "Expire", "Remind",
+            "LookUp", "FindUser", "Bind", "Unbind", "Store", "Dump", "Renew", "Settle", "Expire", "Remind", "Retry",
         }  # fmt: skip
-        assert list(work.batches.counts.values()) == [BatchCounts(1, 1, 1)] * 8
+        assert list(work.batches.counts.values()) == [BatchCounts(1, 1, 1)] * 11
 
 
 async def test_what_comes_during_a_commit_is_one_batch_in_order_and_no_larger_than_the_limit() -> None:

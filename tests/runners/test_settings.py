@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from msilo_core import SiloConfig
-from msilo_core.config import AuthConfig, Config
+from msilo_core.config import AuthConfig, Config, DeliveryConfig
 from msilo_core.limits import Limits
 from msilo_core.uri import parse_aor
 from msilo_runners import ServerConfig, SettingsError
@@ -36,6 +36,12 @@ users = "/etc/msilo/users"
 algorithms = ["SHA-256", "MD5"]
 nonce_lifetime = 60
 
+[delivery]
+lease = 30
+retry_min = 10
+retry_max = 600
+retry_look = 3
+
 [limits]
 batch_max = 100
 
@@ -61,6 +67,7 @@ def test_a_file_may_set_everything() -> None:
             expires_min_s=120,
             expires_max_s=7200,
             grace_s=3.0,
+            delivery=DeliveryConfig(lease_s=30, retry_min_s=10, retry_max_s=600, retry_look_s=3),
             limits=Limits(batch_max=100),
             silo=SiloConfig(expire_time=3600, add_date=1),
         ),
@@ -80,6 +87,7 @@ def test_what_the_engine_is_told() -> None:
         expires_default_s=600,
         expires_min_s=120,
         expires_max_s=7200,
+        delivery=DeliveryConfig(lease_s=30, retry_min_s=10, retry_max_s=600, retry_look_s=3),
         silo=SiloConfig(expire_time=3600, add_date=1),
     )
 
@@ -223,7 +231,7 @@ def test_a_list_may_be_emptied_on_the_command_line() -> None:
     [
         ("x =", "not TOML: Invalid value (at end of document)"),
         ("[servr]", "servr is not a known table: did you mean server?"),
-        ("[metrics]", "metrics is not a known table: known are auth, limits, msilo, server, storage"),
+        ("[metrics]", "metrics is not a known table: known are auth, delivery, limits, msilo, server, storage"),
         ("server = 3", "server = 3 is not a table: write [server] above its keys"),
         ("[server]\nlisen = []", "server.lisen is not a known key: did you mean server.listen?"),
         (
@@ -240,6 +248,11 @@ def test_a_list_may_be_emptied_on_the_command_line() -> None:
         ('[server]\nbackend = "curio"', 'server.backend = "curio" does not fit: give "asyncio" or "trio"'),
         ('[server]\ngrace = "5 s"', 'server.grace = "5 s" does not fit: give a number'),
         ("[server]\ngrace = -1", "a grace of -1.0 is out of range: give seconds, 0 or more"),
+        ("[delivery]\nlease = 2", "delivery.lease = 2 is out of range: give 3 to 4294967295"),
+        (
+            "[delivery]\nretry_min = 1000",
+            "delivery.retry_min = 1000, retry_max = 900 is out of order: give them ascending",
+        ),
         ("[server]\ngrace = nan", "a grace of nan is out of range: give seconds, 0 or more"),
         ("[server]\ngrace = inf", "a grace of inf is out of range: give seconds, 0 or more"),
         (

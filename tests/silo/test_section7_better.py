@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pytest
 
-from msilo_core import Config, Limits, ServerRoute, SiloConfig, SiloRoute
+from msilo_core import Config, DeliveryConfig, Limits, ServerRoute, SiloConfig, SiloRoute
 from msilo_core.actions import Completion, Dumped, Message, Outcome, Settle, Store
 from msilo_core.route import Route
 from tests.core.world import (
@@ -45,11 +45,16 @@ SHOWN_BY: Final = {
         "tests/storage/test_conformance.py::test_many_at_once_and_one_twice",
     ),
     "what is being sent is known to one process": (
-        "tests/core/test_engine.py::test_page_leased_by_a_dead_server_is_delivered_when_its_lease_ends",
+        "tests/core/test_leases.py::test_what_a_dead_server_was_sending_is_found_by_another_without_a_register",
         "tests/storage/test_conformance.py::test_two_nodes_never_hold_one_inbox",
         "tests/storage/test_conformance.py::test_what_another_node_leased_is_left_to_it_until_the_end",
     ),
     "all of an inbox is sent at once": ("test_inbox_goes_out_in_order_one_at_a_time_and_on_from_where_it_stopped",),
+    "a failed message waits for the next REGISTER": (
+        "tests/core/test_leases.py::test_what_failed_is_tried_again_later_and_later",
+        "tests/core/test_leases.py::test_register_does_not_wait_for_the_time_and_a_new_message_does",
+        "tests/storage/test_conformance.py::test_what_failed_is_found_when_it_is_due",
+    ),
     "expired rows are delivered": (
         "test_expired_row_that_is_not_cleaned_yet_is_not_delivered",
         "test_row_that_expires_behind_others_is_not_delivered",
@@ -113,6 +118,7 @@ def test_every_test_that_is_named_is_there() -> None:
     files = {name.partition("::")[0] for name in named}
     there = {f"{file}::{name}" for file in files for name in _functions(root / file)}
     assert named - there == set()
+    assert len(SHOWN_BY) == 23
     own = {name for name in there if name.startswith(f"{here}::test_")}
     assert own - named == {f"{here}::test_every_test_that_is_named_is_there"}
 
@@ -131,6 +137,7 @@ def beside(server: World, **kwargs: Any) -> World:
     """Return another server on the same store."""
     other = World(Config(node="other"), **kwargs)
     other.store, other.mono_ms = server.store, server.mono_ms
+    other.store.clock = lambda: max(server.now, other.now).unix_ms
     return other
 
 
@@ -180,6 +187,7 @@ def test_inbox_goes_out_in_order_one_at_a_time_and_on_from_where_it_stopped() ->
     seen = taken(server, server.datagram(register(), BOB)[1:], 21)
     failed = server.sent[-1].data
     assert server.datagram(answer(failed, "480 Away"), BOB) == []
+    # A REGISTER need not wait for the time to try again.
     seen += dumped(server, cseq=2)
     assert [body_of(data) for data in seen] == [b"%d" % number for number in range(40)]
     # The phone can tell that it is the same.
@@ -224,7 +232,8 @@ def test_nothing_is_sent_to_what_the_sender_wrote() -> None:
 @pytest.mark.parametrize("route", [ServerRoute(), SiloRoute()], ids=["server", "silo"])
 def test_delivery_that_comes_back_changes_nothing_in_its_row(route: Route) -> None:
     """The original's documented failure route stores what could not be delivered: here that is what was stored."""
-    server = world(SiloConfig(add_date=1, outbound_proxy="sip:127.0.0.9:5070"), route=route)
+    silo = SiloConfig(add_date=1, outbound_proxy="sip:127.0.0.9:5070")
+    server = World(Config(silo=silo, delivery=DeliveryConfig(retry_min_s=900)), route=route)
     server.datagram(message())
     (before,) = rows(server)
     for cseq in range(1, 4):

@@ -17,12 +17,16 @@ from msilo_core.actions import (
     Outcome,
     Refused,
     Remind,
+    Retry,
     Settle,
     Settled,
     StorageFailed,
     Stored,
+    Unbind,
+    Unbound,
 )
 from msilo_core.errors import LocalError, ParseError
+from msilo_core.flow import Flow
 from msilo_core.uri import Aor
 from msilo_core.users import User
 from msilo_storage import Storage, StorageReport, open_store
@@ -39,6 +43,8 @@ from tests.storage.values import (
     dump,
     message,
     remind,
+    renew,
+    retry,
     settle,
     stores,
 )
@@ -68,11 +74,13 @@ class TestAppend:
             to_hdr=f"<sip:bob@example.com>;x={raw}",
             date_hdr=raw,
             attempts=3,
+            reached=2,
+            next_time_s=NOW_S - 1,
         )
         (number,) = await append(store, sent)
-        dumped = await dump(store, sent.owner)
-        assert dumped.messages == (msgspec.structs.replace(sent, message_id=number),)
-        assert await store.list() == list(dumped.messages)
+        kept = await store.list()
+        assert kept == [msgspec.structs.replace(sent, message_id=number)]
+        assert (await dump(store, sent.owner)).messages == (*kept,)
 
     async def test_numbers_ascend_in_the_order_of_arrival(self, store: Storage) -> None:
         first = await append(store, *(message(n) for n in range(500)))
@@ -230,12 +238,12 @@ class TestDump:
         await append(store, *(message(n, owner) for n, owner in enumerate(owners[:20])))
         await append(store, *(message(100 + n, owner) for n, owner in enumerate(owners[:10])))
         # Not in any order that a store may find convenient.
-        asked = [Dump(n, owners[n], 5, "one", NOW_MS, NOW_MS + 1000) for n in (7, 25, 3, 19, 12, 0, 29, 8)]
+        asked = [Dump(n, owners[n], 5, "one", NOW_MS, 1000) for n in (7, 25, 3, 19, 12, 0, 29, 8)]
         answers = await store.dump(asked)
         for action, answer in zip(asked, answers, strict=True):
             assert isinstance(answer, Dumped)
             assert answer.token == action.token
-            assert answer.busy_until_ms == 0
+            assert answer.busy_ms == 0
             assert {m.owner for m in answer.messages} <= {action.owner}
             assert len(answer.messages) == (2 if action.token < 10 else 1 if action.token < 20 else 0)
 
@@ -255,21 +263,52 @@ class TestDump:
 
     async def test_what_another_node_leased_is_left_to_it_until_the_end(self, store: Storage, peer: Storage) -> None:
         await append(store, message(1), message(2))
-        assert len((await dump(store, node="one", lease_ms=500)).messages) == 2
-        refused = await dump(peer, node="two", now_ms=NOW_MS + 499)
+        assert len((await dump(store, node="one", lease_ms=10_000)).messages) == 2
+        # What the nodes think that the time is does not matter.
+        refused = await dump(peer, node="two", now_ms=NOW_MS + 900_000)
         assert refused.messages == ()
-        assert refused.busy_until_ms == NOW_MS + 500
-        taken = await dump(peer, node="two", now_ms=NOW_MS + 500, lease_ms=1000)
+        assert 5_000 < refused.busy_ms <= 10_000
+        await dump(store, node="one", lease_ms=1)
+        await anyio.sleep(0.05)
+        taken = await dump(peer, node="two", lease_ms=10_000)
         assert len(taken.messages) == 2
-        assert taken.busy_until_ms == 0
-        assert (await dump(store, node="one", now_ms=NOW_MS + 501)).busy_until_ms == NOW_MS + 1500
+        assert taken.busy_ms == 0
+        assert (await dump(store, node="one", now_ms=NOW_MS - 900_000)).busy_ms > 5_000
 
     async def test_its_own_lease_is_taken_again_with_a_new_end(self, store: Storage, peer: Storage) -> None:
         await append(store, message(1))
-        await dump(store, lease_ms=500)
+        await dump(store, lease_ms=1)
         await append(store, message(2))
-        assert len((await dump(store, lease_ms=2000)).messages) == 2
-        assert (await dump(peer, node="two", now_ms=NOW_MS + 501)).busy_until_ms == NOW_MS + 2000
+        assert len((await dump(store, lease_ms=20_000)).messages) == 2
+        assert (await dump(peer, node="two")).busy_ms > 10_000
+
+    async def test_what_is_to_be_tried_later_is_left_and_nothing_overtakes_it(self, store: Storage) -> None:
+        first, second = await append(store, message(1), message(2))
+        await dump(store)
+        assert await settle(store, first, Outcome.FAILED, next_time_s=NOW_S + 5)
+        assert await settle(store, second, Outcome.RELEASED)
+        early = await dump(store, now_ms=NOW_MS + 4_999, is_early=False)
+        assert (early.messages, early.busy_ms, early.is_early) == ((), 0, True)
+        due = await dump(store, now_ms=NOW_MS + 5_000, is_early=False)
+        assert [m.message_id for m in due.messages] == [first, second]
+        assert not due.is_early
+
+    async def test_whoever_registers_does_not_wait_for_that(self, store: Storage) -> None:
+        (number,) = await append(store, message())
+        await dump(store)
+        assert await settle(store, number, Outcome.FAILED, next_time_s=NOW_S + 5)
+        assert len((await dump(store, is_early=True)).messages) == 1
+
+    async def test_one_in_the_middle_that_is_to_be_tried_later_holds_up_nothing(self, store: Storage) -> None:
+        await append(store, message(1), message(2, next_time_s=NOW_S + 5), message(3))
+        assert len((await dump(store, is_early=False)).messages) == 3
+
+    async def test_a_page_that_another_took_is_not_early(self, store: Storage, peer: Storage) -> None:
+        await append(store, message(1, next_time_s=NOW_S + 5))
+        await dump(store)
+        taken = await dump(peer, node="two", is_early=False)
+        assert taken.busy_ms > 0
+        assert not taken.is_early
 
     async def test_a_lease_ends_before_a_row_that_another_node_holds(self, store: Storage, peer: Storage) -> None:
         first, second, third = await append(store, message(1), message(2), message(3))
@@ -278,7 +317,7 @@ class TestDump:
         assert await settle(store, third, Outcome.RELEASED, node="one")
         taken = await dump(peer, node="two")
         assert [m.message_id for m in taken.messages] == [first]
-        assert taken.busy_until_ms == 0
+        assert taken.busy_ms == 0
         again = await dump(store, node="one")
         assert again.messages == ()
         assert await settle(peer, first, node="two")
@@ -288,19 +327,165 @@ class TestDump:
         owners = [Aor(f"user{n}", "example.com") for n in range(8)]
         await append(store, *(message(n, owner) for owner in owners for n in range(3)))
 
-        async def take(view: Storage, node: str, order: int, now_ms: int, taken: dict[str, list[Dumped]]) -> None:
-            asked = [Dump(n, owner, 2, node, now_ms, now_ms + 1000) for n, owner in enumerate(owners)]
+        async def take(view: Storage, node: str, order: int, taken: dict[str, list[Dumped]]) -> None:
+            asked = [Dump(n, owner, 2, node, NOW_MS, 10_000) for n, owner in enumerate(owners)]
             answers = await view.dump(asked[::order])
             taken[node] = [answer for answer in answers[::order] if isinstance(answer, Dumped)]
 
-        for now_ms in range(NOW_MS, NOW_MS + 10_000, 1000):
+        for _ in range(10):
             taken: dict[str, list[Dumped]] = {}
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(take, store, "one", 1, now_ms, taken)
-                tasks.start_soon(take, peer, "two", -1, now_ms, taken)
-            for one, two in zip(taken["one"], taken["two"], strict=True):
-                assert sorted((len(one.messages), len(two.messages))) == [0, 2]
-                assert {one.busy_until_ms, two.busy_until_ms} == {0, now_ms + 1000}
+                tasks.start_soon(take, store, "one", 1, taken)
+                tasks.start_soon(take, peer, "two", -1, taken)
+            for owner, one, two in zip(owners, taken["one"], taken["two"], strict=True):
+                # Where the two met exactly neither may have it, and both ask again soon.
+                counts = sorted((len(one.messages), len(two.messages)))
+                assert counts in ([0, 2], [0, 0])
+                for node, answer in (("one", one), ("two", two)):
+                    assert bool(answer.messages) != bool(answer.busy_ms)
+                    for leased in answer.messages:
+                        assert await settle(store, leased.message_id, Outcome.RELEASED, owner=owner, node=node)
+
+
+class TestRenew:
+    async def test_what_is_held_runs_on(self, store: Storage, peer: Storage) -> None:
+        first, second, third = await append(store, message(1), message(2), message(3))
+        await dump(store, lease_ms=1, messages_max=2)
+        assert await renew(store, first, second, third, lease_ms=10_000) == (first, second)
+        await anyio.sleep(0.05)
+        assert (await dump(peer, node="two")).busy_ms > 5_000
+
+    async def test_not_what_another_took_or_is_gone(self, store: Storage, peer: Storage) -> None:
+        first, second, third = await append(store, message(1), message(2), message(3))
+        await dump(store, lease_ms=0)
+        assert await settle(store, first)
+        assert await settle(store, second, Outcome.REFUSED)
+        await dump(peer, node="two", lease_ms=10_000)
+        assert await renew(store, first, second, third) == ()
+        assert (await dump(store)).busy_ms > 5_000
+
+    async def test_what_ran_out_and_nobody_took_is_had_again(self, store: Storage, peer: Storage) -> None:
+        (number,) = await append(store, message())
+        await dump(store, lease_ms=0)
+        assert await renew(store, number) == (number,)
+        assert (await dump(peer, node="two")).busy_ms > 5_000
+
+    async def test_only_of_this_owner(self, store: Storage) -> None:
+        (number,) = await append(store, message())
+        await dump(store, lease_ms=0)
+        assert await renew(store, number, owner=CAROL) == ()
+
+
+class TestUnbind:
+    async def test_it_is_gone(self, store: Storage) -> None:
+        other = binding("sip:bob@192.0.2.2")
+        await store.bind([bind(binding(), other)])
+        assert await store.unbind([Unbind(5, BOB, binding().contact, NOW_MS)]) == [Unbound(5)]
+        (found,) = await store.look_up([LookUp(1, BOB, NOW_S)])
+        assert found == LookedUp(1, (other,), waiting=False)
+
+    async def test_one_that_was_refreshed_stays(self, store: Storage) -> None:
+        await store.bind([bind(binding())])
+        await store.bind([bind(binding(cseq=2, updated_ms=NOW_MS + 1), cseq=2)])
+        assert await store.unbind([Unbind(5, BOB, binding().contact, NOW_MS)]) == [Unbound(5)]
+        (found,) = await store.look_up([LookUp(1, BOB, NOW_S)])
+        assert isinstance(found, LookedUp)
+        assert len(found.bindings) == 1
+
+    async def test_nobody(self, store: Storage) -> None:
+        assert await store.unbind([Unbind(5, CAROL, "sip:x@192.0.2.9", 0)]) == [Unbound(5)]
+
+
+class TestRetry:
+    async def test_what_failed_is_found_when_it_is_due(self, store: Storage) -> None:
+        (number,) = await append(store, message())
+        await store.bind([bind(binding())])
+        await dump(store)
+        assert await settle(store, number, Outcome.FAILED, status=503, next_time_s=NOW_S + 5)
+        assert await retry(store, now_s=NOW_S + 4) == ()
+        assert await retry(store, now_s=NOW_S + 5) == (BOB,)
+        (waiting,) = await store.list()
+        assert (waiting.attempts, waiting.reached, waiting.next_time_s) == (1, 1, NOW_S + 35)
+
+    async def test_whoever_is_told_has_it_to_himself_for_a_while(self, store: Storage, peer: Storage) -> None:
+        await append(store, message(next_time_s=NOW_S))
+        await store.bind([bind(binding())])
+        assert await retry(store, node="one") == (BOB,)
+        assert await retry(peer, node="two", now_s=NOW_S + 29) == ()
+        assert await retry(peer, node="two", now_s=NOW_S + 30) == (BOB,)
+
+    async def test_what_a_node_left_is_found_after_the_end_of_its_lease(self, store: Storage, peer: Storage) -> None:
+        numbers = await append(store, *(message(n) for n in range(3)))
+        await store.bind([bind(binding())])
+        await dump(store, node="one", lease_ms=1_500)
+        assert await settle(store, numbers[0], node="one")
+        assert await retry(peer, node="two", now_s=NOW_S + 1) == ()
+        # The clock of a node is no measure.
+        assert await retry(peer, node="two", now_s=NOW_S + 500) == ()
+        await dump(store, node="one", lease_ms=0)
+        assert await retry(peer, node="two", now_s=NOW_S + 2) == (BOB,)
+        assert len((await dump(peer, node="two")).messages) == 2
+
+    async def test_of_whom_nobody_is_registered_waits_for_a_REGISTER(self, store: Storage) -> None:  # noqa: N802
+        await append(store, message(next_time_s=NOW_S))
+        await store.bind([bind(binding(expires_s=NOW_S + 1))])
+        assert await retry(store, now_s=NOW_S + 1) == ()
+        assert [m.next_time_s for m in await store.list()] == [0]
+        assert len((await dump(store, is_early=False)).messages) == 1
+
+    async def test_unregistered_owners_where_a_proxy_knows_them(self, store: Storage) -> None:
+        await append(store, message(next_time_s=NOW_S))
+        assert await retry(store, unregistered=True) == (BOB,)
+
+    async def test_a_connection_of_another_node_is_left_to_that(self, store: Storage, peer: Storage) -> None:
+        await append(store, message(next_time_s=NOW_S))
+        stream = Flow("tcp", ("192.0.2.100", 5060), ("192.0.2.1", 4711), 9)
+        await store.bind([bind(binding(flow=stream, node="one"))])
+        assert await retry(peer, node="two") == ()
+        assert await retry(store, node="one") == (BOB,)
+
+    async def test_not_what_is_deferred_expired_or_set_aside(self, store: Storage) -> None:
+        *_, dead = await append(
+            store,
+            message(1, next_time_s=NOW_S, exp_time_s=NOW_S),
+            message(2, next_time_s=NOW_S, snd_time_s=NOW_S + 5),
+            message(3),
+            message(4, next_time_s=NOW_S),
+        )
+        await store.bind([bind(binding())])
+        await dump(store)
+        assert await settle(store, dead, Outcome.REFUSED)
+        assert await settle(store, dead - 1, Outcome.RELEASED)
+        assert await retry(store) == ()
+
+    async def test_what_is_behind_one_that_is_to_be_tried_later_waits_for_that(self, store: Storage) -> None:
+        await append(store, message(1, next_time_s=NOW_S + 60), message(2, next_time_s=NOW_S))
+        await store.bind([bind(binding())])
+        assert await retry(store) == ()
+        assert [m.next_time_s for m in await store.list()] == [NOW_S + 60, NOW_S + 60]
+        assert await retry(store, now_s=NOW_S + 60) == (BOB,)
+        assert [m.next_time_s for m in await store.list()] == [NOW_S + 90, NOW_S + 90]
+
+    async def test_all_that_is_due_of_an_owner_is_put_off_together(self, store: Storage) -> None:
+        await append(store, message(1), message(2, next_time_s=NOW_S), message(3, next_time_s=NOW_S - 9))
+        await store.bind([bind(binding())])
+        assert await retry(store) == (BOB,)
+        assert [m.next_time_s for m in await store.list()] == [0, NOW_S + 30, NOW_S + 30]
+
+    async def test_so_many_owners_those_longest_due_first(self, store: Storage) -> None:
+        owners = [Aor(f"user{n}", "example.com") for n in range(4)]
+        due = [message(n, owner, next_time_s=NOW_S - n) for n, owner in enumerate(owners)]
+        await append(store, *due, message(9, owners[2], next_time_s=NOW_S))
+        await store.bind([bind(binding(), owner=owner) for owner in owners])
+        assert await retry(store, owners_max=2) == (owners[3], owners[2])
+        assert await retry(store, owners_max=2) == (owners[1], owners[0])
+        assert await retry(store) == ()
+
+    async def test_several_in_one_batch(self, store: Storage) -> None:
+        await append(store, message(1, next_time_s=NOW_S), message(1, CAROL, next_time_s=NOW_S + 1))
+        await store.bind([bind(binding()), bind(binding(), owner=CAROL)])
+        answers = await store.retry([Retry(1, NOW_S, "one", 9, 30), Retry(2, NOW_S + 1, "one", 9, 30)])
+        assert answers == [Due(1, (BOB,)), Due(2, (CAROL,))]
 
 
 class TestSettle:
@@ -321,22 +506,29 @@ class TestSettle:
         assert (dead.status, dead.reason, dead.attempts) == (noted, "Not Acceptable", 1)
         assert not await settle(store, number)
 
-    async def test_failed(self, store: Storage, peer: Storage) -> None:
+    @pytest.mark.parametrize(("outcome", "reached"), [(Outcome.FAILED, 1), (Outcome.UNREACHED, 0)])
+    async def test_failed(self, store: Storage, peer: Storage, outcome: Outcome, reached: int) -> None:
         (number,) = await append(store, message())
         for attempt in (1, 2):
             await dump(store, node="one")
-            assert await settle(store, number, Outcome.FAILED, status=486, reason="Busy Here", node="one")
+            assert await settle(
+                store, number, outcome, status=486, reason="Busy Here", node="one", next_time_s=NOW_S + attempt
+            )
             (waiting,) = await store.list()
             assert (waiting.status, waiting.reason, waiting.attempts) == (0, "Busy Here", attempt)
+            assert (waiting.reached, waiting.next_time_s) == (reached * attempt, NOW_S + attempt)
         assert len((await dump(peer, node="two")).messages) == 1
 
     @pytest.mark.parametrize("outcome", [Outcome.RELEASED, Outcome.MISSED])
     async def test_not_tried(self, store: Storage, peer: Storage, outcome: Outcome) -> None:
         (number,) = await append(store, message())
-        await dump(store, node="one")
         before = await store.list()
+        await dump(store, node="one")
         assert await settle(store, number, outcome, status=480, reason="not tried", node="one")
         assert await store.list() == before
+        await dump(store, node="one")
+        assert await settle(store, number, outcome, node="one", next_time_s=NOW_S + 7)
+        assert [m.next_time_s for m in await store.list()] == [NOW_S + 7]
         assert len((await dump(peer, node="two")).messages) == 1
 
     @pytest.mark.parametrize("holder", ["", "one", "two"])
@@ -358,12 +550,12 @@ class TestSettle:
         assert not await settle(store, number, outcome, node="one", status=486, reason="Busy Here")
         assert await store.list() == before
         if holder:
-            assert (await dump(store, node="one")).busy_until_ms == NOW_MS + 10_000
+            assert (await dump(store, node="one")).busy_ms > 5_000
 
     async def test_whoever_lost_the_lease_cannot_settle(self, store: Storage, peer: Storage) -> None:
         (number,) = await append(store, message())
-        await dump(store, node="one", lease_ms=500)
-        await dump(peer, node="two", now_ms=NOW_MS + 500)
+        await dump(store, node="one", lease_ms=0)
+        await dump(peer, node="two")
         assert not await settle(store, number, Outcome.DELIVERED, node="one")
         assert await settle(peer, number, Outcome.DELIVERED, node="two")
 
@@ -428,7 +620,8 @@ class TestDeferred:
         due, _ = await append(store, message(1, snd_time_s=NOW_S), message(2))
         await dump(store, node="one", messages_max=1)
         refused = await dump(peer, node="two")
-        assert (refused.messages, refused.busy_until_ms) == ((), NOW_MS + 10_000)
+        assert refused.messages == ()
+        assert refused.busy_ms > 5_000
         assert await settle(store, due, Outcome.RELEASED)
         assert len((await dump(peer, node="two")).messages) == 2
 
@@ -516,8 +709,8 @@ class TestRemind:
         assert await remind(peer) == ()
         (kept,) = (m for m in await store.list() if m.message_id == leased)
         assert kept.snd_time_s == NOW_S
-        # The lease has ended.
-        assert await remind(peer, now_s=NOW_S + 10) == ((BOB,) if registered else ())
+        await dump(store, lease_ms=0)
+        assert await remind(peer) == ((BOB,) if registered else ())
 
     async def test_several_in_one_batch(self, store: Storage) -> None:
         await append(store, message(1, snd_time_s=NOW_S), message(1, CAROL, snd_time_s=NOW_S + 1))
@@ -554,7 +747,7 @@ class TestExpire:
     async def test_not_while_it_is_being_delivered(self, store: Storage) -> None:
         (number,) = await append(store, message(exp_time_s=NOW_S + 1))
         await dump(store, lease_ms=5000)
-        assert await store.expire([Expire(1, NOW_MS + 4999)]) == [Expired(1, 0)]
+        assert await store.expire([Expire(1, NOW_MS + 900_000)]) == [Expired(1, 0)]
         assert await settle(store, number, Outcome.FAILED)
         assert await store.expire([Expire(2, NOW_MS + 4999)]) == [Expired(2, 1)]
 
@@ -689,7 +882,7 @@ class TestOpening:
         # One in memory lasts as long as the object.
         async with store if store_url == "memory:" else open_store(store_url, names=HOSTILE_NAMES) as again:
             assert [m.message_id for m in await again.list()] == [leased, waiting]
-            assert (await dump(again, node="two")).busy_until_ms == NOW_MS + 10_000
+            assert (await dump(again, node="two")).busy_ms > 0
             (found,) = await again.look_up([LookUp(1, BOB, NOW_S)])
             assert found == LookedUp(1, (binding(),), waiting=True)
             (stored,) = await again.append(stores(message(2)))

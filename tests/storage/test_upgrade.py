@@ -136,7 +136,7 @@ class TestUpgrade:
     async def test_what_an_older_release_made_is_completed(self, kamailio: Kamailio) -> None:
         await create_schema(kamailio.url)
         kamailio.execute("DROP INDEX silo_due_idx; DROP INDEX silo_repeat_idx; DROP TABLE silo_location")
-        kamailio.execute("ALTER TABLE silo DROP COLUMN next_time")
+        kamailio.execute("DROP INDEX silo_retry_idx; ALTER TABLE silo DROP COLUMN next_time")
         with pytest.raises(SchemaError, match=r"lacks table silo_location, column silo\.next_time: run `msilo db upgr"):
             async with open_store(kamailio.url, create=False):
                 pass
@@ -203,7 +203,7 @@ class TestUpgradeOfPostgres:
         names = {name for (name,) in on_postgres.query("SELECT indexname FROM pg_indexes WHERE tablename = 'silo'")}
         assert names == {
             "silo_pkey", "other", "silo_owner_idx", "silo_waiting_idx", "silo_deferred_idx", "silo_due_idx",
-            "silo_expiry_idx", "silo_repeat_idx",
+            "silo_expiry_idx", "silo_repeat_idx", "silo_retry_idx",
         }  # fmt: skip
 
     async def test_nothing_is_cut_any_more(self, on_postgres: Kamailio) -> None:

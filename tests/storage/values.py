@@ -17,10 +17,14 @@ from msilo_core.actions import (
     Outcome,
     Refused,
     Remind,
+    Renew,
+    Renewed,
+    Retry,
     Settle,
     Settled,
     Store,
     Stored,
+    Unbind,
 )
 from msilo_core.flow import Flow
 from msilo_core.uri import Aor
@@ -40,6 +44,8 @@ __all__ = [
     "every_kind_of_work",
     "message",
     "remind",
+    "renew",
+    "retry",
     "settle",
     "stores",
 ]
@@ -111,10 +117,11 @@ async def dump(
     node: str = "one",
     now_ms: int = NOW_MS,
     lease_ms: int = 10_000,
+    is_early: bool = True,
     messages_max: int = 100,
 ) -> Dumped:
     """Lease messages of one owner."""
-    (answer,) = await store.dump([Dump(next(_tokens), owner, messages_max, node, now_ms, now_ms + lease_ms)])
+    (answer,) = await store.dump([Dump(next(_tokens), owner, messages_max, node, now_ms, lease_ms, is_early)])
     assert isinstance(answer, Dumped)
     return answer
 
@@ -128,11 +135,37 @@ async def settle(
     node: str = "one",
     status: int = 0,
     reason: str = "",
+    next_time_s: int = 0,
 ) -> bool:
     """Settle one message; return whether it was ours."""
-    (answer,) = await store.settle([Settle(next(_tokens), owner, message_id, node, outcome, status, reason)])
+    told = Settle(next(_tokens), owner, message_id, node, outcome, status, reason, next_time_s)
+    (answer,) = await store.settle([told])
     assert isinstance(answer, Settled)
     return not answer.lost
+
+
+async def renew(
+    store: Storage, *message_ids: int, owner: Aor = BOB, node: str = "one", lease_ms: int = 10_000
+) -> tuple[int, ...]:
+    """Renew leases; return those that run on."""
+    (answer,) = await store.renew([Renew(next(_tokens), owner, message_ids, node, lease_ms)])
+    assert isinstance(answer, Renewed)
+    return answer.message_ids
+
+
+async def retry(
+    store: Storage,
+    *,
+    now_s: int = NOW_S,
+    node: str = "one",
+    owners_max: int = 100,
+    pause_s: int = 30,
+    unregistered: bool = False,
+) -> tuple[Aor, ...]:
+    """Return owners whose messages are to be tried again."""
+    (answer,) = await store.retry([Retry(next(_tokens), now_s, node, owners_max, pause_s, unregistered)])
+    assert isinstance(answer, Due)
+    return answer.owners
 
 
 async def remind(
@@ -170,10 +203,14 @@ async def every_kind_of_work(store: Storage) -> None:
     assert [type(answer) for answer in await store.append(stores(message(3), messages_max=2))] == [Refused]
     await store.bind([bind(binding()), bind(binding(expires_s=NOW_S), cseq=2)])
     await store.look_up([LookUp(next(_tokens), BOB, NOW_S)])
-    for leased in (await dump(store, messages_max=3)).messages:
+    page = (await dump(store, messages_max=3, is_early=False)).messages
+    await renew(store, *(leased.message_id for leased in page))
+    for leased in page:
         assert await settle(store, leased.message_id, Outcome.FAILED)
     await store.expire([Expire(next(_tokens), NOW_MS)])
     await store.remind([Remind(next(_tokens), NOW_S - 1500, 10)])
+    await store.retry([Retry(next(_tokens), NOW_S - 1500, "one", 10, 30)])
+    await store.unbind([Unbind(next(_tokens), BOB, "sip:bob@192.0.2.9", 0)])
     await store.list(str(BOB), limit=3, dead=True)
     await store.list(limit=3, dead=True)
     assert await settle(store, first, Outcome.WITHDRAWN)

@@ -29,12 +29,15 @@ from msilo_core import (
     Moment,
     Product,
     Remind,
+    Renew,
     Request,
     Response,
+    Retry,
     Send,
     Settle,
     Statistics,
     Store,
+    Unbind,
     UserAgent,
     parse_message,
 )
@@ -69,7 +72,9 @@ def every_action_can_be_told_apart(action: Action) -> Flow | int | None:
     match action:
         case Send() | CloseFlow() | Dropped():
             return action.flow
-        case LookUp() | Bind() | Store() | FindUser() | Dump() | Settle() | Expire() | Remind():
+        case LookUp() | Bind() | Unbind() | Store() | FindUser():
+            return action.token
+        case Dump() | Renew() | Settle() | Expire() | Remind() | Retry():
             return action.token
         case Answered():
             return action.number

@@ -48,8 +48,10 @@ ALTER TABLE {silo}
     ADD COLUMN IF NOT EXISTS date_hdr    BYTEA,
     -- How often it came again after it was stored.
     ADD COLUMN IF NOT EXISTS repeats     INTEGER NOT NULL DEFAULT 0,
-    -- Deliveries begun and failed, what the last one was answered, and when the next is due (Unix s, 0: at once).
+    -- Deliveries begun and failed, those of them that may have reached a phone, what the last one was answered, and when
+    -- the next is due (Unix s, 0: at the next REGISTER).
     ADD COLUMN IF NOT EXISTS attempts    INTEGER NOT NULL DEFAULT 0,
+    ADD COLUMN IF NOT EXISTS reached     INTEGER NOT NULL DEFAULT 0,
     ADD COLUMN IF NOT EXISTS last_status INTEGER NOT NULL DEFAULT 0,
     ADD COLUMN IF NOT EXISTS next_time   BIGINT  NOT NULL DEFAULT 0,
     ADD COLUMN IF NOT EXISTS reason      TEXT    NOT NULL DEFAULT '',
@@ -64,6 +66,9 @@ CREATE INDEX IF NOT EXISTS {silo_waiting_idx} ON {silo} ({username}, {domain}, {
 -- Those of an owner that wait for a time of their own.
 CREATE INDEX IF NOT EXISTS {silo_deferred_idx} ON {silo} ({username}, {domain}, {snd_time})
     WHERE {status} = 0 AND {snd_time} > 0;
+
+-- Those that are to be tried again, of all owners. The sum keeps it from being taken to find those of one.
+CREATE INDEX IF NOT EXISTS {silo_retry_idx} ON {silo} (next_time) WHERE {status} + 0 = 0 AND next_time > 0;
 
 -- What tells a repeat from a new message (RFC 3261 section 8.2.2.2).
 CREATE UNIQUE INDEX IF NOT EXISTS {silo_repeat_idx} ON {silo} ({username}, {domain}, {callid}, cseq, from_tag)

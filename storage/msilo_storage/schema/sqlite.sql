@@ -26,8 +26,10 @@ CREATE TABLE IF NOT EXISTS {silo} (
     date_hdr    BLOB,
     -- How often it came again after it was stored.
     repeats     INTEGER NOT NULL DEFAULT 0,
-    -- Deliveries begun and failed, what the last one was answered, and when the next is due (Unix s, 0: at once).
+    -- Deliveries begun and failed, those of them that may have reached a phone, what the last one was answered, and when
+    -- the next is due (Unix s, 0: at the next REGISTER).
     attempts    INTEGER NOT NULL DEFAULT 0,
+    reached     INTEGER NOT NULL DEFAULT 0,
     last_status INTEGER NOT NULL DEFAULT 0,
     next_time   INTEGER NOT NULL DEFAULT 0,
     reason      TEXT    NOT NULL DEFAULT '',
@@ -48,6 +50,9 @@ CREATE INDEX IF NOT EXISTS {silo_deferred_idx} ON {silo} ({username}, {domain}, 
 
 -- Those whose time has come, of all owners.
 CREATE INDEX IF NOT EXISTS {silo_due_idx} ON {silo} ({snd_time}) WHERE {status} = 0 AND {snd_time} > 0;
+
+-- Those that are to be tried again, of all owners.
+CREATE INDEX IF NOT EXISTS {silo_retry_idx} ON {silo} (next_time) WHERE {status} = 0 AND next_time > 0;
 
 CREATE INDEX IF NOT EXISTS {silo_expiry_idx} ON {silo} ({exp_time});
 

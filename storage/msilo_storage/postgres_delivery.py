@@ -1,0 +1,306 @@
+"""What the store in PostgreSQL does for messages under delivery: leases, their ends, and what became of the messages.
+
+Leases run by the clock of the database, so that those of the nodes need not agree. Nobody waits for a row that another
+node has locked: to lease it passes over what is locked (SKIP LOCKED) and takes no more than what is before that, for
+nothing may overtake it.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from msilo_core.actions import Due, Dump, Dumped, Message, Renew, Renewed, Retry, Settle, Settled
+from msilo_core.uri import Aor
+from msilo_storage.lanes import Connection, transaction
+from msilo_storage.rows import MESSAGE_COLUMNS, READ_MESSAGE, message_from, text_of
+from msilo_storage.rules import RETRY_ROWS_MAX, legible, look_again_s, status_after
+from msilo_storage.tables import Sql
+
+__all__ = ["NOW_MS", "dump", "message_of", "renew", "retry", "settle"]
+
+NOW_MS: Final = "(extract(epoch FROM statement_timestamp()) * 1000)::bigint"
+"""The clock that leases run by, in Unix ms."""
+
+# How long to leave a row to whoever has it locked: to settle it, or to lease it.
+_LOCKED_MS: Final = 100
+
+_MESSAGE: Final = ", ".join(MESSAGE_COLUMNS)
+# `exp_time + 0` and the long order leave but one index to choose, silo_waiting_idx, whatever the statistics say.
+_DUMP: Final = f"""
+    WITH given AS (
+        SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::bigint[], $5::text[], $6::bigint[], $7::bool[],
+            $8::bigint[])
+            WITH ORDINALITY AS given (owner, host, messages_max, now_s, asker, lease_ms, is_early, look_again_s, n)
+    ), waiting AS MATERIALIZED (
+        SELECT given.*, candidate.id
+        FROM given CROSS JOIN LATERAL (
+            SELECT * FROM (
+                SELECT silo.{{id}} AS id
+                FROM {{silo}} AS silo
+                WHERE silo.{{username}} = given.owner AND silo.{{domain}} = given.host
+                    AND silo.{{status}} = 0 AND silo.{{snd_time}} = 0 AND silo.{{exp_time}} + 0 > given.now_s
+                ORDER BY silo.{{username}}, silo.{{domain}}, silo.{{id}}
+                LIMIT given.messages_max
+            ) AS ordinary
+            UNION ALL
+            SELECT * FROM (
+                SELECT silo.{{id}} AS id
+                FROM {{silo}} AS silo
+                WHERE silo.{{username}} = given.owner AND silo.{{domain}} = given.host
+                    AND silo.{{status}} = 0 AND silo.{{snd_time}} > 0 AND silo.{{snd_time}} <= given.now_s
+                    AND silo.{{exp_time}} + 0 > given.now_s
+                ORDER BY silo.{{id}} + 0
+                LIMIT given.messages_max
+            ) AS due
+        ) AS candidate
+    ), locked AS MATERIALIZED (
+        -- One at a time: a join would be planned as a walk over the whole table, where that was small.
+        SELECT message.*
+        FROM waiting CROSS JOIN LATERAL (
+            SELECT {READ_MESSAGE}, silo.lease_node AS lease_node, silo.lease_until AS lease_until
+            FROM {{silo}} AS silo
+            WHERE silo.{{username}} = waiting.owner AND silo.{{domain}} = waiting.host AND silo.{{id}} = waiting.id
+                AND silo.{{status}} = 0
+            LIMIT 1
+            FOR UPDATE SKIP LOCKED
+        ) AS message
+    ), judged AS (
+        SELECT waiting.owner, waiting.host, waiting.asker, waiting.lease_ms, waiting.look_again_s,
+            locked.lease_until, {", ".join(f"locked.{column}" for column in MESSAGE_COLUMNS)},
+            waiting.n AS n, waiting.id AS number,
+            row_number() OVER inbox AS place,
+            row_number() OVER inbox <= messages_max AS is_asked_for,
+            NOT is_early AND first_value(locked.next_time) OVER inbox > now_s AS is_too_early,
+            bool_and(
+                locked.id IS NOT NULL AND (locked.lease_until <= {NOW_MS} OR locked.lease_node = asker)
+            ) OVER inbox AS is_free
+        FROM waiting LEFT JOIN locked
+            ON locked.username = waiting.owner AND locked.domain = waiting.host AND locked.id = waiting.id
+        WINDOW inbox AS (PARTITION BY n ORDER BY waiting.id)
+    ), page AS (
+        SELECT *, number = max(number) OVER (PARTITION BY n) AS is_last
+        FROM judged WHERE is_free AND is_asked_for AND NOT is_too_early
+    ), leased AS (
+        UPDATE {{silo}} AS silo SET
+            lease_node = page.asker, lease_until = {NOW_MS} + page.lease_ms,
+            next_time = CASE WHEN page.is_last THEN page.look_again_s ELSE silo.next_time END
+        FROM page
+        WHERE silo.{{username}} = page.owner AND silo.{{domain}} = page.host AND silo.{{id}} = page.number
+    )
+    SELECT n, is_free, is_too_early, lease_until - {NOW_MS}, {_MESSAGE} FROM judged
+    WHERE is_asked_for AND (place = 1 OR (is_free AND NOT is_too_early))
+    ORDER BY n, number
+"""
+
+
+async def dump(connection: Connection, dumps: Sequence[Dump], sql: Sql) -> list[Dumped]:
+    taken: list[list[Message]] = [[] for _ in dumps]
+    busy_ms = [0] * len(dumps)
+    is_early = [False] * len(dumps)
+    rows = await connection.fetch(
+        sql(_DUMP),
+        *_owners(dumps),
+        [dump.messages_max for dump in dumps],
+        [dump.now_ms // 1000 for dump in dumps],
+        [dump.node for dump in dumps],
+        [dump.lease_ms for dump in dumps],
+        [dump.is_early for dump in dumps],
+        [look_again_s(dump) for dump in dumps],
+    )
+    for n, is_free, is_too_early, remaining_ms, *row in rows:
+        if not is_free:
+            busy_ms[n - 1] = max(remaining_ms or 0, _LOCKED_MS)
+        elif is_too_early:
+            is_early[n - 1] = True
+        else:
+            taken[n - 1].append(message_of(row))
+    return [
+        Dumped(dump.token, tuple(messages), busy, early)
+        for dump, messages, busy, early in zip(dumps, taken, busy_ms, is_early, strict=True)
+    ]
+
+
+_RENEW: Final = f"""
+    WITH held AS MATERIALIZED (
+        SELECT given.*
+        FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[])
+            AS given (owner, host, number, asker, lease_ms, n)
+        JOIN {{silo}} AS silo
+            ON silo.{{username}} = given.owner AND silo.{{domain}} = given.host AND silo.{{id}} = given.number
+        WHERE silo.lease_node = given.asker AND silo.{{status}} = 0
+        ORDER BY given.owner, given.host, silo.{{snd_time}} > 0, given.number
+        FOR UPDATE OF silo
+    )
+    UPDATE {{silo}} AS silo SET lease_until = {NOW_MS} + held.lease_ms
+    FROM held
+    WHERE silo.{{username}} = held.owner AND silo.{{domain}} = held.host AND silo.{{id}} = held.number
+    RETURNING held.n, held.number
+"""
+
+
+async def renew(connection: Connection, renewals: Sequence[Renew], sql: Sql) -> list[Renewed]:
+    asked = [(n, renewal, number) for n, renewal in enumerate(renewals) for number in renewal.message_ids]
+    rows = await connection.fetch(
+        sql(_RENEW),
+        *_owners([renewal for _, renewal, _ in asked]),
+        [number for _, _, number in asked],
+        [renewal.node for _, renewal, _ in asked],
+        [renewal.lease_ms for _, renewal, _ in asked],
+        [n for n, _, _ in asked],
+    )
+    kept: list[set[int]] = [set[int]() for _ in renewals]
+    for n, number in rows:
+        kept[n].add(number)
+    return [
+        Renewed(renewal.token, tuple(number for number in renewal.message_ids if number in held))
+        for renewal, held in zip(renewals, kept, strict=True)
+    ]
+
+
+_SETTLE: Final = """
+    WITH given AS (
+        SELECT * FROM unnest(
+            $1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::int[], $7::int[], $8::text[],
+            $9::bigint[]
+        ) WITH ORDINALITY AS given (username, domain, id, node, outcome, new_status, response, why, next_time, n)
+    ), held AS MATERIALIZED (
+        SELECT given.*
+        FROM given JOIN {silo} AS silo
+            ON silo.{username} = given.username AND silo.{domain} = given.domain AND silo.{id} = given.id
+        WHERE given.outcome = 'withdrawn' OR (silo.lease_node = given.node AND silo.{status} = 0)
+        ORDER BY given.username, given.domain, silo.{snd_time} > 0, given.id
+        FOR UPDATE OF silo
+    ), deleted AS (
+        DELETE FROM {silo} AS silo USING held
+        WHERE silo.{username} = held.username AND silo.{domain} = held.domain AND silo.{id} = held.id
+            AND held.outcome IN ('delivered', 'withdrawn')
+    ), released AS (
+        UPDATE {silo} AS silo SET lease_node = '', lease_until = 0, next_time = held.next_time,
+            {snd_time} = CASE held.outcome WHEN 'missed' THEN 0 ELSE silo.{snd_time} END
+        FROM held
+        WHERE silo.{username} = held.username AND silo.{domain} = held.domain AND silo.{id} = held.id
+            AND held.outcome IN ('released', 'missed')
+    ), given_back AS (
+        UPDATE {silo} AS silo SET lease_node = '', lease_until = 0, attempts = silo.attempts + 1,
+            reached = silo.reached + CASE held.outcome WHEN 'unreached' THEN 0 ELSE 1 END, next_time = held.next_time,
+            {status} = held.new_status, last_status = held.response, reason = held.why,
+            {snd_time} = CASE held.outcome WHEN 'refused' THEN silo.{snd_time} ELSE 0 END
+        FROM held
+        WHERE silo.{username} = held.username AND silo.{domain} = held.domain AND silo.{id} = held.id
+            AND held.outcome IN ('failed', 'unreached', 'refused')
+    )
+    SELECT n FROM held
+"""
+
+
+async def settle(connection: Connection, settles: Sequence[Settle], sql: Sql) -> list[Settled]:
+    answers: list[Settled] = []
+    for part in _without_repeats(settles):
+        rows = await connection.fetch(
+            sql(_SETTLE),
+            *_owners(part),
+            [settle.message_id for settle in part],
+            [settle.node for settle in part],
+            [settle.outcome for settle in part],
+            [status_after(settle) for settle in part],
+            [settle.status for settle in part],
+            [legible(settle.reason) for settle in part],
+            [settle.next_time_s for settle in part],
+        )
+        held = {row[0] for row in rows}
+        answers += [Settled(settle.token, lost=n not in held) for n, settle in enumerate(part, start=1)]
+    return answers
+
+
+def _without_repeats(settles: Sequence[Settle]) -> Iterator[Sequence[Settle]]:
+    """Cut before each settle of a row that was settled since the last cut: one statement changes a row once."""
+    start = 0
+    seen: set[tuple[Aor, int]] = set()
+    for n, settle in enumerate(settles):
+        row = (settle.owner, settle.message_id)
+        if row in seen:
+            yield settles[start:n]
+            start = n
+            seen.clear()
+        seen.add(row)
+    yield settles[start:]
+
+
+# Of another node's connection nothing is known here, and nothing is done.
+_RETRY: Final = f"""
+    WITH due AS MATERIALIZED (
+        SELECT silo.{{username}} AS username, silo.{{domain}} AS domain, silo.{{id}} AS id, silo.next_time AS next_time
+        FROM {{silo}} AS silo
+        WHERE silo.{{status}} + 0 = 0 AND silo.next_time > 0 AND silo.next_time <= $1
+            AND silo.{{exp_time}} + 0 > $1 AND silo.{{snd_time}} + 0 = 0 AND silo.lease_until <= {NOW_MS}
+        ORDER BY silo.next_time
+        LIMIT $2
+        FOR UPDATE SKIP LOCKED
+    ), known AS MATERIALIZED (
+        SELECT due.*,
+            $6 OR EXISTS (
+                SELECT FROM {{silo_location}} AS location
+                WHERE location.username = due.username AND location.domain = due.domain AND location.expires > $1
+            ) AS is_registered,
+            $6 OR EXISTS (
+                SELECT FROM {{silo_location}} AS location
+                WHERE location.username = due.username AND location.domain = due.domain AND location.expires > $1
+                    AND (location.node = $3 OR location.transport = 'udp')
+            ) AS is_ours,
+            (
+                SELECT silo.next_time FROM {{silo}} AS silo
+                WHERE silo.{{username}} = due.username AND silo.{{domain}} = due.domain
+                    AND silo.{{status}} = 0 AND silo.{{snd_time}} = 0 AND silo.{{exp_time}} + 0 > $1
+                ORDER BY silo.{{username}}, silo.{{domain}}, silo.{{id}} LIMIT 1
+            ) AS first_time
+        FROM due
+    ), chosen AS MATERIALIZED (
+        SELECT username, domain, min(next_time) AS since FROM known WHERE is_ours AND first_time <= $1
+        GROUP BY username, domain ORDER BY min(next_time) LIMIT $4
+    ), put_off AS (
+        UPDATE {{silo}} AS silo SET next_time =
+            CASE WHEN known.first_time > $1 THEN known.first_time WHEN known.is_registered THEN $1 + $5 ELSE 0 END
+        FROM known
+        WHERE silo.{{username}} = known.username AND silo.{{domain}} = known.domain AND silo.{{id}} = known.id
+            AND (NOT known.is_registered OR known.first_time > $1
+                OR EXISTS (SELECT FROM chosen WHERE chosen.username = known.username AND chosen.domain = known.domain))
+    )
+    SELECT username, domain FROM chosen ORDER BY since
+"""
+
+
+async def retry(connection: Connection, retries: Sequence[Retry], sql: Sql) -> list[Due]:
+    answers: list[Due] = []
+    async with transaction(connection):
+        for retry in retries:
+            rows = await connection.fetch(
+                sql(_RETRY),
+                retry.now_s,
+                RETRY_ROWS_MAX,
+                retry.node,
+                retry.owners_max,
+                retry.pause_s,
+                retry.unregistered,
+            )
+            answers.append(Due(retry.token, tuple(Aor(*row) for row in rows)))
+    return answers
+
+
+def _owners(actions: Iterable[Dump | Renew | Settle]) -> tuple[list[str], list[str]]:
+    """Columns ``username`` and ``domain``."""
+    owners = [action.owner for action in actions]
+    return [owner.username for owner in owners], [owner.domain for owner in owners]
+
+
+def message_of(row: Sequence[Any]) -> Message:
+    """Return the message in a row; `extra_hdrs` may be as Kamailio's blob encoder writes it."""
+    message = message_from(row)
+    if not message.extra_hdrs.startswith("\\x"):
+        return message
+    try:
+        octets = bytes.fromhex(message.extra_hdrs[2:])
+    except ValueError:
+        # Not from an encoder that we know: as it is.
+        return message
+    return msgspec.structs.replace(message, extra_hdrs=text_of(octets))
