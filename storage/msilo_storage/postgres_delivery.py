@@ -95,7 +95,7 @@ _DUMP: Final = f"""
 
 
 async def dump(connection: Connection, dumps: Sequence[Dump], sql: Sql) -> list[Dumped]:
-    taken: list[list[Message]] = [[] for _ in dumps]
+    taken: list[list[Message]] = [list[Message]() for _ in dumps]
     busy_ms = [0] * len(dumps)
     is_early = [False] * len(dumps)
     rows = await connection.fetch(
@@ -150,8 +150,8 @@ async def renew(connection: Connection, renewals: Sequence[Renew], sql: Sql) -> 
         [n for n, _, _ in asked],
     )
     kept: list[set[int]] = [set[int]() for _ in renewals]
-    for n, number in rows:
-        kept[n].add(number)
+    for row in rows:
+        kept[row[0]].add(row[1])
     return [
         Renewed(renewal.token, tuple(number for number in renewal.message_ids if number in held))
         for renewal, held in zip(renewals, kept, strict=True)

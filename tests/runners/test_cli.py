@@ -383,7 +383,8 @@ class TestDatabase:
         assert (done.returncode, done.stderr) == (0, "")
         assert re.sub(r"SQLite [\d.]+", "SQLite 3", done.stdout) == (
             f"{url}: SQLite 3\ntable silo: version 8\ncolumns of Kamailio's: all 13\ncolumns of ours: all {OURS}\n"
-            f"tables: all 4\nindexes: all {INDEXES}\nmessages: 0 wait, 0 of them deferred; 0 set aside\nbindings: 0\nusers: 0\n"
+            f"tables: all 4\nindexes: all {INDEXES}\nmessages: 0 wait, 0 of them deferred; 0 set aside\n"
+            "bindings: 0\nusers: 0\n"
         )
 
     def test_what_is_missing_is_told_and_upgraded(self, tmp_path: Path) -> None:
