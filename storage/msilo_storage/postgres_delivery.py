@@ -95,7 +95,7 @@ _DUMP: Final = f"""
 
 
 async def dump(connection: Connection, dumps: Sequence[Dump], sql: Sql) -> list[Dumped]:
-    taken: list[list[Message]] = [list[Message]() for _ in dumps]
+    taken: list[list[Message]] = [[] for _ in dumps]
     busy_ms = [0] * len(dumps)
     is_early = [False] * len(dumps)
     rows = await connection.fetch(
@@ -108,6 +108,7 @@ async def dump(connection: Connection, dumps: Sequence[Dump], sql: Sql) -> list[
         [dump.is_early for dump in dumps],
         [look_again_s(dump) for dump in dumps],
     )
+    n: int
     for n, is_free, is_too_early, remaining_ms, *row in rows:
         if not is_free:
             busy_ms[n - 1] = max(remaining_ms or 0, _LOCKED_MS)
@@ -150,8 +151,9 @@ async def renew(connection: Connection, renewals: Sequence[Renew], sql: Sql) -> 
         [n for n, _, _ in asked],
     )
     kept: list[set[int]] = [set[int]() for _ in renewals]
-    for row in rows:
-        kept[row[0]].add(row[1])
+    place: int
+    for place, number in rows:
+        kept[place].add(number)
     return [
         Renewed(renewal.token, tuple(number for number in renewal.message_ids if number in held))
         for renewal, held in zip(renewals, kept, strict=True)
