@@ -25,10 +25,10 @@ def check_bounds(engine: Engine, limits: Limits, awaited: Sequence[StorageAction
     assert engine._streams_bytes <= limits.streams_bytes_max
     assert len(engine._notifier._told_ms) <= limits.notified_max
     if is_over:
-        left = [engine._silo._inboxes, engine._silo._unsettled, engine._streams, engine._servers._claims]
+        left = [engine._silo._inboxes, engine._silo._ledger._unsettled, engine._streams, engine._servers._claims]
         assert not any(left), left
         servers, clients = engine._servers, engine._clients
-        counts = [servers.active_count, clients.active_count, engine._silo._turns_taken]
+        counts = [servers.active_count, clients.active_count, engine._silo._turns.taken]
         sizes = [servers._active_bytes, clients._active_bytes, engine._streams_bytes]
         assert not any(counts + sizes), (counts, sizes)
 
@@ -49,8 +49,8 @@ def _check_transactions(engine: Engine, limits: Limits) -> None:
 
 def _check_silo(engine: Engine, limits: Limits) -> None:
     silo = engine._silo
-    assert silo._turns_taken <= limits.deliveries_max
-    assert len(silo._turns_awaited) <= limits.deliveries_waiting_max
+    assert silo._turns.taken <= limits.deliveries_max
+    assert len(silo._turns.awaited) <= limits.deliveries_waiting_max
     for inbox in silo._inboxes.values():
         assert len(inbox.line) <= limits.waiting_per_owner_max
         assert len(inbox.page) <= limits.page_messages_max

@@ -11,10 +11,10 @@ from collections import OrderedDict
 import msgspec
 
 from msilo_core.actions import Action, Answered, Arrived, Completion
-from msilo_core.clock import Deadlines, Moment
+from msilo_core.clock import Deadlines, Moment, earliest
 from msilo_core.compose import build_request
 from msilo_core.config import Config
-from msilo_core.element import Element, earliest
+from msilo_core.element import Element
 from msilo_core.errors import LocalError, PeerError
 from msilo_core.fields import STAR
 from msilo_core.flow import Flow

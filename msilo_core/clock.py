@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-__all__ = ["Deadlines", "Moment"]
+__all__ = ["Deadlines", "Moment", "earliest"]
 
 K = TypeVar("K", bound=Hashable)
 
@@ -82,3 +82,8 @@ class Deadlines(Generic[K]):
         if len(self._heap) > _STALE_FACTOR * len(self._armed) + _STALE_MIN:
             self._heap = [(at, order, key) for key, (at, order) in self._armed.items()]
             heapq.heapify(self._heap)
+
+
+def earliest(*deadlines_ms: int | None) -> int | None:
+    """Return the earliest of several deadlines, or None if there is none."""
+    return min((at_ms for at_ms in deadlines_ms if at_ms is not None), default=None)

@@ -11,7 +11,7 @@ from typing import ClassVar, Final, assert_never
 
 from msilo_core.actions import Action, CloseFlow, Dropped, Send
 from msilo_core.admission import SUPPORTED, inspect
-from msilo_core.clock import Deadlines, Moment
+from msilo_core.clock import Deadlines, Moment, earliest
 from msilo_core.compose import build_response
 from msilo_core.config import Config
 from msilo_core.entropy import Entropy
@@ -25,7 +25,7 @@ from msilo_core.statistics import Statistics
 from msilo_core.transactions import ClientTransactions, ServerTransaction, ServerTransactions, server_key
 from msilo_core.transport import reply_flow, seen_at
 
-__all__ = ["REASONS", "Element", "earliest"]
+__all__ = ["REASONS", "Element"]
 
 REASONS: Final[dict[int, str]] = {
     200: "OK",
@@ -327,8 +327,3 @@ def _readable_via(request: Request, flow: Flow) -> tuple[Via, str]:
     except PeerError:
         # RFC 4475 section 3.1.2.1: parameters that nobody can read, to which nothing is added.
         return parse_sent_by(request.get("via") or ""), ""
-
-
-def earliest(*deadlines_ms: int | None) -> int | None:
-    """Return the earliest of several deadlines, or None if there is none."""
-    return min((at_ms for at_ms in deadlines_ms if at_ms is not None), default=None)

@@ -26,12 +26,12 @@ from msilo_core.actions import (
     UserFound,
 )
 from msilo_core.admission import refuse_extensions
-from msilo_core.clock import Moment
+from msilo_core.clock import Moment, earliest
 from msilo_core.compose import relay_response
 from msilo_core.config import Config
 from msilo_core.desk import Desk
 from msilo_core.digest import Verdict
-from msilo_core.element import Element, earliest
+from msilo_core.element import Element
 from msilo_core.errors import LocalError, PeerError, Unavailable
 from msilo_core.fields import Hop
 from msilo_core.flow import Flow

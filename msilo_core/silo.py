@@ -17,12 +17,10 @@ to its final answer, also when nobody waits for that any more, and gets nothing 
 message goes to those that are idle, and is delivered when the first one takes it.
 """
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Final, TypeAlias
-
-import msgspec
 
 from msilo_core.actions import (
     Action,
@@ -35,13 +33,9 @@ from msilo_core.actions import (
     Outcome,
     Renew,
     Renewed,
-    Settle,
-    Settled,
     StorageFailed,
-    Unbind,
-    Unbound,
 )
-from msilo_core.clock import Deadlines, Moment
+from msilo_core.clock import Deadlines, Moment, earliest
 from msilo_core.config import Config
 from msilo_core.desk import Desk
 from msilo_core.entropy import Entropy
@@ -49,6 +43,7 @@ from msilo_core.errors import LocalError, PeerError
 from msilo_core.flow import Flow
 from msilo_core.fork import Fork
 from msilo_core.inbox import Inbox
+from msilo_core.ledger import STORE_RETRY_MS, Ledger
 from msilo_core.limits import Limits
 from msilo_core.message import Response
 from msilo_core.nexthop import NextHop
@@ -57,15 +52,14 @@ from msilo_core.relay import DELIVERY_MARK, Relay
 from msilo_core.route import Call
 from msilo_core.rows import serialise_row
 from msilo_core.statistics import Statistics
-from msilo_core.targets import Target, capable, target_of
+from msilo_core.targets import Target, capable
 from msilo_core.transactions import TIMED_OUT, ClientTransactions
+from msilo_core.turns import Turns
 from msilo_core.uri import Aor
+from msilo_core.whereabouts import Whereabouts
 
 __all__ = ["RETRY_PAUSE_S", "Silo"]
 
-# Between two tries of what the store could not do: short against the lifetime of a message and the patience of a
-# person, long enough not to hammer a database that is starting.
-_RETRY_MS: Final = 2_000
 
 RETRY_PAUSE_S: Final = 30
 """How long what was due is left to the node that looked for it first, or that does not reach the phone itself."""
@@ -121,19 +115,17 @@ class Silo:
         self._clients = clients
         self._entropy = entropy
         self._relay = relay
-        self._next_hop = next_hop
         self._statistics = statistics
         self._backoff = backoff
-        self._is_open = is_open
         self._is_trusted = is_trusted
         self._pass_on = pass_on
         self._fail_call = fail_call
         self._refuse = refuse
         self._inboxes: dict[Aor, Inbox] = {}
-        self._turns_taken = 0
-        self._turns_awaited: OrderedDict[Aor, None] = OrderedDict()
-        self._unsettled: dict[int, Settle] = {}
-        self._deadlines: Deadlines[tuple[str, Aor | None]] = Deadlines()
+        self._turns = Turns(limits)
+        self._where = Whereabouts(config.node, desk, next_hop, statistics, is_open)
+        self._ledger = Ledger(config.node, desk, statistics, self._inbox, self._advance)
+        self._deadlines: Deadlines[tuple[str, Aor]] = Deadlines()
         self._closing = False
 
     # -- What arrives --------------------------------------------------------------------------------------------------
@@ -151,7 +143,7 @@ class Silo:
         inbox.arriving -= 1
         if looked_up is None:
             return []
-        actions = self._heard(inbox, registrations, looked_up)
+        actions = self._where.heard(inbox, registrations, looked_up)
         call.bindings = tuple(binding for binding in inbox.bindings if binding.expires_s > now.unix_s)
         call.registrations = inbox.registrations
         call.is_behind = bool(inbox.line)
@@ -209,7 +201,7 @@ class Silo:
             # The store is being told another outcome, and might do the two in any order.
             inbox.withdrawn_next.add(message_id)
             return []
-        return self._settle(owner, message_id, Outcome.WITHDRAWN)
+        return self._ledger.settle(owner, message_id, Outcome.WITHDRAWN)
 
     def bound(
         self, owner: Aor, bindings: tuple[Binding, ...], waiting: bool, extra_hdrs: str | None, now: Moment
@@ -235,11 +227,8 @@ class Silo:
 
     def handle_timeout(self, now: Moment) -> list[Action]:
         """Do what is due."""
-        actions: list[Action] = []
+        actions = self._ledger.handle_timeout(now)
         for what, owner in self._deadlines.pop_due(now.mono_ms):
-            if owner is None:
-                actions += self._settle_again()
-                continue
             inbox = self._inboxes[owner]
             if what == "dump":
                 inbox.dump_wanted = True
@@ -255,12 +244,12 @@ class Silo:
 
     def next_timeout(self) -> int | None:
         """Return the next deadline in ``mono_ms``, or None."""
-        return self._deadlines.next_ms()
+        return earliest(self._deadlines.next_ms(), self._ledger.next_timeout())
 
     @property
     def is_idle(self) -> bool:
         """Whether no message is on its way to a phone, and no outcome waits to be recorded."""
-        return not self._unsettled and not any(inbox.fork or inbox.line for inbox in self._inboxes.values())
+        return self._ledger.is_clear and not any(inbox.fork or inbox.line for inbox in self._inboxes.values())
 
     def dump(
         self,
@@ -276,12 +265,11 @@ class Silo:
         inbox.arriving -= 1
         actions: list[Action] = []
         if looked_up is not None:
-            actions += self._heard(inbox, registrations, looked_up)
+            actions += self._where.heard(inbox, registrations, looked_up)
             if extra_hdrs is not None:
                 inbox.extra_hdrs = extra_hdrs
-            if self._next_hop is not None and not inbox.bindings:
-                # The proxy may know where the owner is. The store says of whom it knows alone that anything waits.
-                inbox.dump_wanted = True
+            # Of whom the store does not know it does not say that anything waits either.
+            inbox.dump_wanted |= self._where.is_known_to_proxy_alone(inbox)
             is_there = any(contact is None or binding.contact == contact for binding in inbox.bindings)
             inbox.dump_wanted |= looked_up.waiting and is_there
             inbox.is_early |= inbox.dump_wanted
@@ -306,7 +294,9 @@ class Silo:
                 # Not given back as if untried: the phone may have it, and will say so if it comes again.
                 head = inbox.page.popleft()
                 if head.message_id not in inbox.withdrawn:
-                    actions += self._settle(inbox.owner, head.message_id, Outcome.FAILED, 408, next_time_s=now.unix_s)
+                    actions += self._ledger.settle(
+                        inbox.owner, head.message_id, Outcome.FAILED, 408, next_time_s=now.unix_s
+                    )
                 actions += self._release_rest(inbox)
             elif inbox.fork is not None:
                 actions += inbox.fork.give_up(now)
@@ -320,37 +310,6 @@ class Silo:
         if inbox is None:
             inbox = self._inboxes[owner] = Inbox(owner)
         return inbox
-
-    def _heard(self, inbox: Inbox, registrations: int, looked_up: LookedUp) -> list[Action]:
-        """The store has said of whom it knows, as of the REGISTER of that number."""
-        inbox.has_stored |= looked_up.waiting
-        if inbox.registrations != registrations:
-            return []
-        inbox.bindings = looked_up.bindings
-        actions: list[Action] = []
-        for binding in looked_up.bindings:
-            if binding.flow.is_stream and self._is_dead(binding):
-                actions += self._unbind(inbox, binding)
-        return actions
-
-    def _is_dead(self, binding: Binding) -> bool:
-        """Say whether a binding leads nowhere: by a connection to us alone, which is gone."""
-        is_gone = binding.node == self._config.node and not self._is_open(binding.flow)
-        return is_gone and target_of(binding, self._is_ours) is None
-
-    def _unbind(self, inbox: Inbox, binding: Binding) -> list[Action]:
-        inbox.bindings = tuple([other for other in inbox.bindings if other.contact != binding.contact])
-        token = self._desk.issue_patiently(self._unbound)
-        return [Unbind(token, inbox.owner, binding.contact, binding.updated_ms)]
-
-    def _unbound(self, completion: Completion, now: Moment) -> list[Action]:
-        del now
-        if isinstance(completion, StorageFailed):
-            # Whoever meets it next finds the same.
-            self._statistics.storage_failures += 1
-        elif not isinstance(completion, Unbound):
-            raise LocalError(f"{type(completion).__name__} does not answer Unbind")
-        return []
 
     def _advance(self, inbox: Inbox, now: Moment) -> list[Action]:
         actions: list[Action] = []
@@ -385,47 +344,16 @@ class Silo:
         if not inbox.has_turn:
             return []
         inbox.has_turn = False
-        self._turns_taken -= 1
+        self._turns.give_up()
         actions: list[Action] = []
-        while self._turns_awaited and self._turns_taken < self._limits.deliveries_max:
-            owner, _ = self._turns_awaited.popitem(last=False)
+        while (owner := self._turns.next()) is not None:
             actions += self.advance(owner, now)
         return actions
-
-    def _idle_targets(self, inbox: Inbox, now: Moment) -> list[Target]:
-        alive = capable(inbox.bindings, now)
-        targets = [target_of(binding, self._is_ours) for binding in alive if binding.contact not in inbox.busy]
-        return [target for target in targets if target is not None]
-
-    def _renew(self, inbox: Inbox, expires_s: int | None, target: Target, now: Moment) -> Target | None:
-        """See :class:`~msilo_core.fork.Fork`: the owner's devices change, and the message may run out."""
-        if expires_s is not None and expires_s <= now.unix_s:
-            return None
-        for binding in capable(inbox.bindings, now):
-            if binding.contact == target.contact:
-                return target_of(binding, self._is_ours)
-        return None
 
     def _renew_stored(self, inbox: Inbox, message: Message, target: Target, now: Moment) -> Target | None:
         # One that another phone took live meanwhile is not sent to any more.
         is_taken = message.message_id in inbox.withdrawn
-        return None if is_taken else self._renew(inbox, message.exp_time_s, target, now)
-
-    def _stored_targets(self, inbox: Inbox, now: Moment) -> list[Target]:
-        """Return where a stored message goes: to the contacts, or by way of the outbound proxy."""
-        if self._next_hop is None:
-            return self._idle_targets(inbox, now)
-        owner = str(inbox.owner)
-        # Of somebody whom only the proxy knows there are no bindings here.
-        flow = inbox.bindings[0].flow if inbox.bindings else self._next_hop.flow
-        if owner in inbox.busy or flow is None or (inbox.bindings and not capable(inbox.bindings, now)):
-            return []
-        way, request_uri, route = self._next_hop.towards(owner, flow)
-        return [Target(owner, request_uri, way, route)]
-
-    def _is_ours(self, binding: Binding) -> bool:
-        # Connections are numbered anew by each server.
-        return binding.node == self._config.node and self._is_open(binding.flow)
+        return None if is_taken else self._where.renewed(inbox, message.exp_time_s, target, now)
 
     def _begin_fork(self, inbox: Inbox, fork: Fork[Aor], now: Moment) -> list[Action]:
         inbox.fork = fork
@@ -462,9 +390,7 @@ class Silo:
         inbox.busy.discard(contact)
         actions: list[Action] = []
         if status == FLOW_FAILED:
-            for binding in inbox.bindings:
-                if binding.contact == contact:
-                    actions += self._unbind(inbox, binding)
+            actions += self._where.flow_failed(inbox, contact)
         if fork.row is not None and status < 300 and not fork.taken:
             actions += self.withdraw(*fork.row)
         fork.taken |= status < 300
@@ -479,14 +405,14 @@ class Silo:
         if expires_s is not None and expires_s <= now.unix_s:
             inbox.line.popleft()
             return self._fail_call(call, 480, None, now) + self._advance(inbox, now)
-        targets = self._idle_targets(inbox, now)
+        targets = self._where.idle_targets(inbox, now)
         deadline_ms = call.arrived.mono_ms + self._config.relay_ms
         if not targets or deadline_ms <= now.mono_ms:
             # The contacts have not answered what they got before, or the last one has left; or its sender has waited
             # so long that it must be told something now.
             return self._fail_line(inbox, 480, now)
         self._deadlines.arm(("relay", inbox.owner), deadline_ms)
-        renew = partial(self._renew, inbox, expires_s)
+        renew = partial(self._where.renewed, inbox, expires_s)
         return self._begin_fork(inbox, self._relay.fork(self, inbox.owner, call, targets, renew), now)
 
     def _relayed(
@@ -514,7 +440,7 @@ class Silo:
     # -- Stored messages -----------------------------------------------------------------------------------------------
 
     def _dump(self, inbox: Inbox, now: Moment) -> list[Action]:
-        targets = self._stored_targets(inbox, now)
+        targets = self._where.stored_targets(inbox, now)
         if not targets:
             if inbox.busy:
                 return []
@@ -523,10 +449,13 @@ class Silo:
             is_elsewhere = bool(capable(inbox.bindings, now))
             return self._release_rest(inbox, now.unix_s + RETRY_PAUSE_S if is_elsewhere else 0)
         if self._clients.is_full:
-            self._dump_later(inbox, now.mono_ms + _RETRY_MS)
+            self._dump_later(inbox, now.mono_ms + STORE_RETRY_MS)
             return []
-        if not self._take_turn(inbox):
-            return []
+        if not inbox.has_turn:
+            inbox.has_turn = self._turns.take(inbox.owner)
+            if not inbox.has_turn:
+                inbox.dump_wanted = inbox.owner in self._turns.awaited
+                return []
         actions = self._pass_over_expired(inbox, now)
         if now.mono_ms >= inbox.lease_end_ms and inbox.page:
             self._lose_page(inbox)
@@ -550,19 +479,6 @@ class Silo:
     def _serialise(self, message: Message, extra_hdrs: str, target: Target, via: str, _max_breadth: int) -> bytes:
         return serialise_row(message, self._config.silo, self._is_trusted, target, via, extra_hdrs)
 
-    def _take_turn(self, inbox: Inbox) -> bool:
-        if inbox.has_turn:
-            return True
-        if self._turns_taken < self._limits.deliveries_max:
-            inbox.has_turn = True
-            self._turns_taken += 1
-            return True
-        if inbox.owner not in self._turns_awaited and len(self._turns_awaited) >= self._limits.deliveries_waiting_max:
-            inbox.dump_wanted = False
-        else:
-            self._turns_awaited[inbox.owner] = None
-        return False
-
     def _lease(self, inbox: Inbox, now: Moment) -> list[Action]:
         is_early = inbox.is_early
         inbox.leasing = True
@@ -576,7 +492,7 @@ class Silo:
         if isinstance(completion, StorageFailed):
             self._statistics.storage_failures += 1
             inbox.is_early |= is_early
-            self._dump_later(inbox, now.mono_ms + _RETRY_MS)
+            self._dump_later(inbox, now.mono_ms + STORE_RETRY_MS)
             return self._advance(inbox, now)
         if not isinstance(completion, Dumped):
             raise LocalError(f"{type(completion).__name__} does not answer Dump")
@@ -587,7 +503,7 @@ class Silo:
         if completion.busy_ms:
             inbox.is_early |= is_early
             # Whoever holds it may be done long before the end of the lease.
-            self._dump_later(inbox, now.mono_ms + min(completion.busy_ms + 1, _RETRY_MS))
+            self._dump_later(inbox, now.mono_ms + min(completion.busy_ms + 1, STORE_RETRY_MS))
         else:
             is_full = len(completion.messages) == self._limits.page_messages_max
             # A Store that was told before this page may not be in it.
@@ -623,7 +539,7 @@ class Silo:
         if isinstance(completion, StorageFailed):
             self._statistics.storage_failures += 1
             if inbox.page:
-                self._deadlines.arm(("renew", inbox.owner), now.mono_ms + _RETRY_MS)
+                self._deadlines.arm(("renew", inbox.owner), now.mono_ms + STORE_RETRY_MS)
         elif not isinstance(completion, Renewed):
             raise LocalError(f"{type(completion).__name__} does not answer Renew")
         elif any(message.message_id in message_ids for message in inbox.page):
@@ -662,7 +578,7 @@ class Silo:
         if outcome is Outcome.DELIVERED:
             self._statistics.dumped_messages += not is_reminder
             self._statistics.dumped_reminders += is_reminder
-            return self._settle(inbox.owner, message.message_id, outcome, status)
+            return self._ledger.settle(inbox.owner, message.message_id, outcome, status)
         if outcome is Outcome.FAILED and not fork.may_be_known:
             # No attempt that a 482 could be the answer to a repeat of.
             outcome = Outcome.UNREACHED
@@ -671,9 +587,9 @@ class Silo:
         reason = response.reason if response is not None else ""
         if outcome is Outcome.REFUSED:
             self._statistics.refused_messages += 1
-            return self._settle(inbox.owner, message.message_id, outcome, status, reason)
+            return self._ledger.settle(inbox.owner, message.message_id, outcome, status, reason)
         next_time_s = self._backoff.next_time_s(message.attempts, response, now)
-        actions = self._settle(inbox.owner, message.message_id, outcome, status, reason, next_time_s)
+        actions = self._ledger.settle(inbox.owner, message.message_id, outcome, status, reason, next_time_s)
         # It stays the oldest, and what is behind it must not overtake it. A phone that registered since may take it.
         inbox.has_stored = True
         inbox.dump_wanted = inbox.is_early = inbox.registrations != inbox.registrations_seen
@@ -686,7 +602,7 @@ class Silo:
         inbox.page = deque(message for message in inbox.page if not message.snd_time_s)
         actions: list[Action] = []
         for message in missed:
-            actions += self._settle(inbox.owner, message.message_id, Outcome.MISSED)
+            actions += self._ledger.settle(inbox.owner, message.message_id, Outcome.MISSED)
         return actions
 
     def _is_open_question(self, inbox: Inbox, fork: Fork[Aor], now: Moment) -> bool:
@@ -699,7 +615,7 @@ class Silo:
         actions: list[Action] = []
         while inbox.page and inbox.page[0].exp_time_s <= now.unix_s:
             message = inbox.page.popleft()
-            actions += self._settle(inbox.owner, message.message_id, Outcome.RELEASED)
+            actions += self._ledger.settle(inbox.owner, message.message_id, Outcome.RELEASED)
         return actions
 
     def _release_rest(self, inbox: Inbox, next_time_s: int = 0) -> list[Action]:
@@ -708,55 +624,9 @@ class Silo:
         actions: list[Action] = []
         for message in inbox.page:
             inbox.has_stored = True
-            actions += self._settle(inbox.owner, message.message_id, Outcome.RELEASED, next_time_s=next_time_s)
+            actions += self._ledger.settle(inbox.owner, message.message_id, Outcome.RELEASED, next_time_s=next_time_s)
             next_time_s = 0
         inbox.page = deque(kept)
-        return actions
-
-    # -- Outcomes ------------------------------------------------------------------------------------------------------
-
-    def _settle(
-        self,
-        owner: Aor,
-        message_id: int,
-        outcome: Outcome,
-        status: int = 0,
-        reason: str = "",
-        next_time_s: int = 0,
-    ) -> list[Action]:
-        return self._ask_to_settle(
-            Settle(0, owner, message_id, self._config.node, outcome, status, reason, next_time_s)
-        )
-
-    def _ask_to_settle(self, settle: Settle) -> list[Action]:
-        self._inbox(settle.owner).settling.add(settle.message_id)
-        handler = partial(self._settled, settle)
-        return [msgspec.structs.replace(settle, token=self._desk.issue_patiently(handler))]
-
-    def _settled(self, settle: Settle, completion: Completion, now: Moment) -> list[Action]:
-        inbox = self._inbox(settle.owner)
-        if isinstance(completion, StorageFailed):
-            self._statistics.storage_failures += 1
-        elif not isinstance(completion, Settled):
-            raise LocalError(f"{type(completion).__name__} does not answer Settle")
-        elif completion.lost:
-            self._statistics.lost_leases += 1
-        if settle.message_id in inbox.withdrawn_next:
-            inbox.withdrawn_next.discard(settle.message_id)
-            return self._settle(settle.owner, settle.message_id, Outcome.WITHDRAWN)
-        if isinstance(completion, StorageFailed) and settle.outcome is not Outcome.RELEASED:
-            # Until it is recorded the row is still there, and must not be sent again. (A lease ends by itself.)
-            self._unsettled[settle.message_id] = settle
-            self._deadlines.arm(("settle", None), now.mono_ms + _RETRY_MS)
-            return []
-        inbox.settling.discard(settle.message_id)
-        return self._advance(inbox, now)
-
-    def _settle_again(self) -> list[Action]:
-        actions: list[Action] = []
-        again, self._unsettled = self._unsettled, {}
-        for settle in again.values():
-            actions += self._ask_to_settle(settle)
         return actions
 
 

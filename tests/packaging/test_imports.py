@@ -29,6 +29,7 @@ _INTERNAL = {
     "inbox",
     "intake",
     "keyring",
+    "ledger",
     "nexthop",
     "nonces",
     "notifications",
@@ -42,6 +43,8 @@ _INTERNAL = {
     "targets",
     "transactions",
     "transport",
+    "turns",
+    "whereabouts",
 }
 
 
