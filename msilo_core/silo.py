@@ -341,8 +341,9 @@ class Silo:
         under_way = inbox.arriving or inbox.storing or inbox.busy or inbox.line or inbox.settling or inbox.renewing
         if not under_way and ("dump", inbox.owner) not in self._deadlines:
             self._inboxes.pop(inbox.owner, None)
-        if not inbox.has_turn:
-            return []
+        return self._pass_turn_on(inbox, now) if inbox.has_turn else []
+
+    def _pass_turn_on(self, inbox: Inbox, now: Moment) -> list[Action]:
         inbox.has_turn = False
         self._turns.give_up()
         actions: list[Action] = []
@@ -451,7 +452,8 @@ class Silo:
         if self._clients.is_full:
             self._dump_later(inbox, now.mono_ms + STORE_RETRY_MS)
             return []
-        if not inbox.has_turn:
+        had_turn = inbox.has_turn
+        if not had_turn:
             inbox.has_turn = self._turns.take(inbox.owner)
             if not inbox.has_turn:
                 inbox.dump_wanted = inbox.owner in self._turns.awaited
@@ -464,6 +466,9 @@ class Silo:
             inbox.registrations_seen = inbox.registrations
             actions += self._begin_fork(inbox, self._sending_fork(inbox, targets), now)
         elif inbox.dump_wanted and not inbox.settling:
+            if had_turn and self._turns.awaited:
+                # A page each: nobody waits for the whole inbox of another.
+                return actions + self._pass_turn_on(inbox, now) + self._dump(inbox, now)
             actions += self._lease(inbox, now)
         return actions
 

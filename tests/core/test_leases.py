@@ -495,3 +495,22 @@ def test_attempt_that_reached_nobody_is_no_proof_that_a_phone_has_it() -> None:
     again, *_ = messages(world.timed(12_000))
     world.datagram(answer(again, "482 Loop Detected"), BOB)
     assert world.dead() == [b"hello"]
+
+
+# -- Fair between owners -----------------------------------------------------------------------------------------------
+
+
+def test_owners_who_wait_have_a_page_each_in_turn() -> None:
+    world = World(limits=Limits(deliveries_max=1, page_messages_max=3))
+    for number in range(7):
+        world.datagram(message(b"b%d" % number, number=number))
+        world.datagram(message(b"c%d" % number, number=10 + number, to="carol"))
+    _, sent = world.datagram(register(), BOB)
+    assert len(world.datagram(register("carol", "<sip:carol@127.0.0.1:5073>"), BOB)) == 1
+    seen: list[bytes] = []
+    while sent:
+        seen.append(body_of(sent))
+        sent = (world.datagram(answer(sent), BOB) or [b""])[0]
+    pages = ["b0 b1 b2", "c0 c1 c2", "b3 b4 b5", "c3 c4 c5", "b6", "c6"]
+    assert seen == " ".join(pages).encode().split()
+    assert world.engine.is_idle
