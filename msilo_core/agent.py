@@ -13,7 +13,7 @@ import msgspec
 from msilo_core.actions import Action, Answered, Arrived, Completion
 from msilo_core.clock import Deadlines, Moment, earliest
 from msilo_core.compose import build_request
-from msilo_core.config import Config
+from msilo_core.config import Account, Config
 from msilo_core.element import Element
 from msilo_core.errors import LocalError, PeerError
 from msilo_core.fields import STAR
@@ -26,7 +26,7 @@ from msilo_core.transactions import ClientTransaction
 from msilo_core.transport import via_value
 from msilo_core.uri import parse_uri
 
-__all__ = ["Account", "UserAgent"]
+__all__ = ["UserAgent"]
 
 # MESSAGEs remembered so that one that comes again is not shown twice.
 _SEEN_MAX = 1_000
@@ -35,17 +35,6 @@ _SEEN_MAX = 1_000
 _RETRY_S = 30
 
 _CHALLENGES_MAX = 4
-
-
-class Account(msgspec.Struct, frozen=True, gc=False):
-    """Whom a user agent proves to be when it is challenged; the password does not show in a repr."""
-
-    username: str
-    password: str
-
-    def __repr__(self) -> str:
-        """Return who it is."""
-        return f"Account(username={self.username!r})"
 
 
 class _Registration(msgspec.Struct):

@@ -10,7 +10,7 @@ from msilo_core.fields.numbers import DELTA_SECONDS_MAX
 from msilo_core.flow import TransportName
 from msilo_core.parameters import SiloConfig
 
-__all__ = ["AuthConfig", "Config", "DeliveryConfig", "PathMode", "TransportName"]
+__all__ = ["Account", "AuthConfig", "Config", "DeliveryConfig", "PathMode", "TransportName"]
 
 PathMode: TypeAlias = Literal["strict", "lazy"]
 """See :class:`Config`."""
@@ -43,6 +43,17 @@ class AuthConfig(msgspec.Struct, frozen=True, kw_only=True):
             )
 
 
+class Account(msgspec.Struct, frozen=True, gc=False):
+    """Whom a client proves to be when it is challenged; the password does not show in a repr."""
+
+    username: str
+    password: str
+
+    def __repr__(self) -> str:
+        """Return who it is."""
+        return f"Account(username={self.username!r})"
+
+
 class DeliveryConfig(msgspec.Struct, frozen=True, kw_only=True):
     """How stored messages are delivered, and tried again.
 
@@ -53,12 +64,14 @@ class DeliveryConfig(msgspec.Struct, frozen=True, kw_only=True):
         retry_max_s: the longest such pause, not below `retry_min_s`.
         retry_look_s: how often to look for messages that are to be tried again, or were left by a node that is gone, 1
             or more.
+        account: what answers a 401 or 407 of the outbound proxy, or of a trusted peer; None: nothing.
     """
 
     lease_s: int = 15
     retry_min_s: int = 5
     retry_max_s: int = 900
     retry_look_s: int = 5
+    account: Account | None = None
 
     def __post_init__(self) -> None:
         for name, low in (("lease", 3), ("retry_min", 1), ("retry_max", 1), ("retry_look", 1)):

@@ -23,7 +23,7 @@ from msilo_core.transactions import TIMED_OUT, TRANSPORT_FAILED, ClientTransacti
 from msilo_core.transport import via_value
 from msilo_core.uri import Aor
 
-__all__ = ["DATAGRAM_BYTES_MAX", "MAX_BREADTH", "Fork", "ForkUser", "Renew", "Serialiser", "best_first"]
+__all__ = ["DATAGRAM_BYTES_MAX", "MAX_BREADTH", "Follow", "Fork", "ForkUser", "Renew", "Serialiser", "best_first"]
 
 S = TypeVar("S")
 
@@ -38,6 +38,9 @@ Serialiser: TypeAlias = Callable[[Target, str, int], bytes]
 
 Renew: TypeAlias = Callable[[Target, Moment], Target | None]
 """Says how a target is reached by now, or None where it is not to be tried any more."""
+
+Follow: TypeAlias = Callable[[Target, Response], Target | None]
+"""Says where a failure of a target leads, if it is not one: to the same with credentials, or to another address."""
 
 # Section 16.7 step 6: of the 4xx, those first "that provide information affecting resubmission of this request".
 _TELLING: Final = frozenset({401, 407, 415, 420, 484})
@@ -89,9 +92,9 @@ class Fork(Generic[S]):
     """
 
     __slots__ = (
-        "_best", "_challenges", "_clients", "_decided", "_entropy", "_groups", "_limit", "_mark", "_pending", "_rank",
-        "_renew", "_serialise", "_share", "_user", "_was_received", "answered_by", "contacts", "row", "statuses",
-        "subject", "taken",
+        "_best", "_challenges", "_clients", "_decided", "_entropy", "_follow", "_groups", "_limit", "_mark",
+        "_pending", "_rank", "_renew", "_serialise", "_share", "_user", "_was_received", "answered_by", "contacts",
+        "row", "statuses", "subject", "taken",
     )  # fmt: skip
 
     def __init__(
@@ -105,6 +108,7 @@ class Fork(Generic[S]):
         entropy: Entropy,
         *,
         rank: Callable[[int], int] = best_first,
+        follow: Follow | None = None,
         max_breadth: int = MAX_BREADTH,
         mark: str = "",
     ) -> None:
@@ -119,6 +123,7 @@ class Fork(Generic[S]):
             clients: where the transactions live.
             entropy: for branches.
             rank: which failure counts.
+            follow: is asked of each failure whether it leads on; none does if None.
             max_breadth: most branches at the same time, at least 1.
             mark: second part of each branch, which tells a loop (RFC 5393 section 4.2.1), or empty.
         """
@@ -134,12 +139,13 @@ class Fork(Generic[S]):
         self._clients = clients
         self._entropy = entropy
         self._rank = rank
+        self._follow = follow
         self._mark = f".{mark}" if mark else ""
         self._share = max(max_breadth // len(targets), 1)
         self._limit = max_breadth // self._share
         # The last group first: they are taken from the end.
         self._groups = _cut(targets, self._limit)[::-1]
-        self._pending: dict[str, str] = {}
+        self._pending: dict[str, Target] = {}
         self._best: tuple[int, Response | None, Flow] | None = None
         self._challenges: list[Response] = []
         self._decided = False
@@ -176,10 +182,14 @@ class Fork(Generic[S]):
         """A branch was answered (:class:`msilo_core.transactions.ClientUser`)."""
         if status < 200:
             return []
-        contact = self._pending.pop(transaction.branch)
+        target = self._pending.pop(transaction.branch)
         if status >= 300:
+            if self._follow is not None and response is not None and not self._decided:
+                further = self._follow(target, response)
+                if further is not None:
+                    return self._try([further], now)
             self._weigh(transaction.flow, status, response)
-        return self._end(contact, transaction.flow, status, response, now)
+        return self._end(target.contact, transaction.flow, status, response, now)
 
     def challenges_beside(self, response: Response) -> list[str]:
         """Return the line of each challenge that came with another 401 or 407 (RFC 3261 section 16.7 step 7)."""
@@ -234,7 +244,7 @@ class Fork(Generic[S]):
                 ended.append((target, TRANSPORT_FAILED))
             else:
                 sends.append((branch, target, data))
-                self._pending[branch] = target.contact
+                self._pending[branch] = target
         actions: list[Action] = []
         for branch, target, data in sends:
             actions += self._clients.begin(branch, "MESSAGE", target.flow, data, self, now)

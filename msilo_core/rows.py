@@ -37,6 +37,8 @@ _NOT_EXTRA: Final = frozenset(
 
 
 # A line with its folds.
+# RFC 3261 section 8.1.1.5: "MUST be expressible as a 32-bit unsigned integer and MUST be less than 2**31".
+_CSEQ_MAX: Final = 2**31 - 1
 _CONTACT: Final = re.compile(
     r"^(?:contact|m)[ \t]*+:[^\r]*+\r\n(?>(?:[ \t][^\r]*+\r\n)*)", re.IGNORECASE | re.MULTILINE
 )
@@ -163,7 +165,7 @@ def serialise_row(
         f"From: {_reminder_value(message, config) if is_from_reminder else _from_value(message)}",
         f"To: {f'<{message.owner}>' if is_from_reminder else message.to_hdr or f'<{message.dst_addr}>'}",
         f"Call-ID: {message.callid or _derived(message, 'call-id')}",
-        f"CSeq: {message.cseq if message.cseq >= 0 else 1} MESSAGE",
+        f"CSeq: {_cseq(message, target)} MESSAGE",
         f"Date: {message.date_hdr or format_date(message.inc_time_s)}",
     ]
     if target.route:
@@ -174,6 +176,7 @@ def serialise_row(
         lines.append(f"Contact: <{config.reminder if is_from_reminder else message.src_addr}>;msilo=yes")
         # In place of the sender's own.
         extra_hdrs = _CONTACT.sub("", extra_hdrs)
+    lines += [f"{name}: {credentials}" for name, credentials in target.credentials]
     head = "\r\n".join(lines)
     head = f"{head}\r\n{added_hdrs}{extra_hdrs}Content-Length: {len(body)}\r\n\r\n"
     return head.encode("utf-8", "surrogateescape") + body
@@ -196,6 +199,13 @@ def _from_value(message: Message) -> str:
 
 def _reminder_value(message: Message, config: SiloConfig) -> str:
     return f"<{config.reminder}>;tag={message.from_tag or _derived(message, 'tag')}"
+
+
+def _cseq(message: Message, target: Target) -> int:
+    # "... it MUST increment the CSeq header field value" (RFC 3261 section 22.2): by one, however often it was
+    # challenged, so that whoever got it with credentials before knows it again.
+    cseq = message.cseq if message.cseq >= 0 else 1
+    return cseq + 1 if target.credentials and cseq < _CSEQ_MAX else cseq
 
 
 def _derived(message: Message, what: str) -> str:

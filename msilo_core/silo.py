@@ -41,6 +41,7 @@ from msilo_core.desk import Desk
 from msilo_core.entropy import Entropy
 from msilo_core.errors import LocalError, PeerError
 from msilo_core.flow import Flow
+from msilo_core.following import Following
 from msilo_core.fork import Fork
 from msilo_core.inbox import Inbox
 from msilo_core.ledger import STORE_RETRY_MS, Ledger
@@ -122,6 +123,7 @@ class Silo:
         self._fail_call = fail_call
         self._refuse = refuse
         self._inboxes: dict[Aor, Inbox] = {}
+        self._following = Following(config.delivery.account, entropy, next_hop, is_trusted)
         self._turns = Turns(limits)
         self._where = Whereabouts(config.node, desk, next_hop, statistics, is_open)
         self._ledger = Ledger(config.node, desk, statistics, self._inbox, self._advance)
@@ -478,7 +480,7 @@ class Silo:
         renew = partial(self._renew_stored, inbox, message)
         return Fork(
             self, inbox.owner, targets, serialise, renew, self._clients, self._entropy,
-            rank=hopeful_first, mark=DELIVERY_MARK,
+            rank=hopeful_first, follow=partial(self._following.follow, message.body), mark=DELIVERY_MARK,
         )  # fmt: skip
 
     def _serialise(self, message: Message, extra_hdrs: str, target: Target, via: str, _max_breadth: int) -> bytes:

@@ -14,6 +14,7 @@ from msilo_core.clock import Moment
 from msilo_core.errors import PeerError
 from msilo_core.fields import Hop, parse_hops
 from msilo_core.flow import Flow
+from msilo_core.keyring import Answer
 from msilo_core.transport import TRANSPORTS
 from msilo_core.uri import SipUri, parse_uri
 
@@ -30,6 +31,8 @@ class Target(msgspec.Struct, frozen=True, gc=False):
         flow: the next hop.
         route: value of the Route header to add (the Path of the binding, RFC 3327), or empty.
         q: preference in thousandths, 0 to 1000.
+        credentials: what answers the challenges that came before.
+        followed: how many answers have led here, challenges and redirections.
     """
 
     contact: str
@@ -37,6 +40,8 @@ class Target(msgspec.Struct, frozen=True, gc=False):
     flow: Flow
     route: str = ""
     q: int = 1000
+    credentials: tuple[Answer, ...] = ()
+    followed: int = 0
 
 
 def capable(bindings: Iterable[Binding], now: Moment) -> list[Binding]:

@@ -29,6 +29,8 @@
     retry_min = 5                 # seconds before a message is tried again that a phone did not take
     retry_max = 900
     retry_look = 5
+    username = "silo"             # answers challenges of the outbound proxy, or of trusted peers
+    password = "…"
 
     [limits]                      # names of msilo_core.Limits
     batch_max = 512
@@ -48,7 +50,7 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar, cast
 
 import msgspec
 
-from msilo_core import AuthConfig, Config, DeliveryConfig, Limits, LocalError, PathMode, SiloConfig
+from msilo_core import Account, AuthConfig, Config, DeliveryConfig, Limits, LocalError, PathMode, SiloConfig
 from msilo_core.outbound import parse_foreign
 from msilo_runners.addresses import parse_domain, parse_transport_address
 from msilo_runners.errors import SettingsError
@@ -271,6 +273,8 @@ class _DeliveryTable(msgspec.Struct):
     retry_min: int = DeliveryConfig().retry_min_s
     retry_max: int = DeliveryConfig().retry_max_s
     retry_look: int = DeliveryConfig().retry_look_s
+    username: str = ""
+    password: str = ""
 
 
 class _File(msgspec.Struct):
@@ -293,12 +297,15 @@ def _auth_of(table: _AuthTable) -> AuthConfig:
 
 
 def _delivery_of(table: _DeliveryTable) -> DeliveryConfig:
+    if table.password and not table.username:
+        raise SettingsError("delivery.username is empty: give the name that the password is of")
     try:
         return DeliveryConfig(
             lease_s=table.lease,
             retry_min_s=table.retry_min,
             retry_max_s=table.retry_max,
             retry_look_s=table.retry_look,
+            account=Account(table.username, table.password) if table.username else None,
         )
     except LocalError as error:
         raise SettingsError(f"delivery.{error}") from None
@@ -324,7 +331,8 @@ def _convert(
         try:
             converted[key] = msgspec.convert(value, wanted, strict=strict)
         except msgspec.ValidationError:
-            raise SettingsError(f"{prefix}{key} = {_shown(value)} does not fit: give {_remedy(wanted)}") from None
+            shown = "…" if key == "password" else _shown(value)
+            raise SettingsError(f"{prefix}{key} = {shown} does not fit: give {_remedy(wanted)}") from None
     try:
         return kind(**converted) if base is None else msgspec.structs.replace(base, **converted)
     except LocalError as error:

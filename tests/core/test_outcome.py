@@ -47,15 +47,15 @@ def test_hope_ranks_before_refusal_and_a_word_for_all_before_both() -> None:
     assert hopeful_first(603) < hopeful_first(480) == hopeful_first(500) < hopeful_first(415)
 
 
-def pauses(attempts: int, response: Response | None = None, **config: int) -> set[int]:
+def pauses(attempts: int, response: Response | None = None, config: DeliveryConfig | None = None) -> set[int]:
     """Return the pauses that there may be, in s."""
-    backoff = Backoff(DeliveryConfig(**config), Entropy(random.Random(3)))
+    backoff = Backoff(config if config is not None else DeliveryConfig(), Entropy(random.Random(3)))
     return {backoff.next_time_s(attempts, response, NOW) - NOW.unix_s for _ in range(500)}
 
 
 def test_each_pause_is_twice_the_last_within_a_quarter() -> None:
     for attempts, low, high in ((0, 8, 13), (1, 15, 25), (2, 30, 50), (3, 60, 100), (4, 75, 125), (1_000_000, 75, 125)):
-        drawn = pauses(attempts, retry_min_s=10, retry_max_s=100)
+        drawn = pauses(attempts, config=DeliveryConfig(retry_min_s=10, retry_max_s=100))
         assert low <= min(drawn) <= low + 2
         assert high - 2 <= max(drawn) <= high
 

@@ -19,6 +19,7 @@ _INTERNAL = {
     "digest",
     "element",
     "entropy",
+    "following",
     "fork",
     "framing",
     "grammar",

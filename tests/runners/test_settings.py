@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from msilo_core import SiloConfig
-from msilo_core.config import AuthConfig, Config, DeliveryConfig
+from msilo_core.config import Account, AuthConfig, Config, DeliveryConfig
 from msilo_core.limits import Limits
 from msilo_core.uri import parse_aor
 from msilo_runners import ServerConfig, SettingsError
@@ -41,6 +41,8 @@ lease = 30
 retry_min = 10
 retry_max = 600
 retry_look = 3
+username = "silo"
+password = "secret"
 
 [limits]
 batch_max = 100
@@ -49,6 +51,11 @@ batch_max = 100
 expire_time = 3600
 add_date = 1
 """
+
+
+DELIVERY = DeliveryConfig(
+    lease_s=30, retry_min_s=10, retry_max_s=600, retry_look_s=3, account=Account("silo", "secret")
+)
 
 
 def test_a_file_may_set_everything() -> None:
@@ -67,7 +74,7 @@ def test_a_file_may_set_everything() -> None:
             expires_min_s=120,
             expires_max_s=7200,
             grace_s=3.0,
-            delivery=DeliveryConfig(lease_s=30, retry_min_s=10, retry_max_s=600, retry_look_s=3),
+            delivery=DELIVERY,
             limits=Limits(batch_max=100),
             silo=SiloConfig(expire_time=3600, add_date=1),
         ),
@@ -87,7 +94,7 @@ def test_what_the_engine_is_told() -> None:
         expires_default_s=600,
         expires_min_s=120,
         expires_max_s=7200,
-        delivery=DeliveryConfig(lease_s=30, retry_min_s=10, retry_max_s=600, retry_look_s=3),
+        delivery=DELIVERY,
         silo=SiloConfig(expire_time=3600, add_date=1),
     )
 
@@ -248,6 +255,8 @@ def test_a_list_may_be_emptied_on_the_command_line() -> None:
         ('[server]\nbackend = "curio"', 'server.backend = "curio" does not fit: give "asyncio" or "trio"'),
         ('[server]\ngrace = "5 s"', 'server.grace = "5 s" does not fit: give a number'),
         ("[server]\ngrace = -1", "a grace of -1.0 is out of range: give seconds, 0 or more"),
+        ('[delivery]\npassword = "secret"', "delivery.username is empty: give the name that the password is of"),
+        ("[delivery]\npassword = 4711", "delivery.password = … does not fit: give a text in quotes"),
         ("[delivery]\nlease = 2", "delivery.lease = 2 is out of range: give 3 to 4294967295"),
         (
             "[delivery]\nretry_min = 1000",
