@@ -89,10 +89,13 @@ def test_stale_nonce_is_answered_and_a_wrong_password_not_twice() -> None:
 
 def test_one_that_is_never_content_is_left() -> None:
     world, sent = by_proxy()
+
+    def stale(number: int) -> str:
+        return asked("407 Please", "Proxy-Authenticate", nonce=f"n{number}", more=", stale=true")
+
     for number in range(4):
-        stale = asked("407 Please", "Proxy-Authenticate", nonce=f"n{number}", more=", stale=true")
-        (sent,) = world.datagram(answer(sent, stale), PROXY)
-    assert world.datagram(answer(sent, stale.replace("n3", "n4")), PROXY) == []
+        (sent,) = world.datagram(answer(sent, stale(number)), PROXY)
+    assert world.datagram(answer(sent, stale(4)), PROXY) == []
     assert world.waiting() == [b"hello"]
 
 
