@@ -63,7 +63,7 @@ class Server:
     Attributes:
         addresses: where it listens, with the real ports, such as ``udp://127.0.0.1:5060``.
         users: those who can log in: the store's, or those of a file.
-        store: the open store; its :meth:`Storage.list` is what ``msilo silo list`` shows.
+        store: the open store; its `list`, `find`, `requeue`, `purge` and `stats` are what ``msilo silo`` calls.
         engine: the engine, to look at. Only the server may give it input.
     """
 

@@ -1,8 +1,9 @@
 """The store in memory: the reference that the others are measured by, and the one of tests and simulators."""
 
 import time
-from collections.abc import Callable, Sequence
-from itertools import islice
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from itertools import compress, islice
 from types import TracebackType
 from typing import Self
 
@@ -38,8 +39,9 @@ from msilo_core.actions import (
 from msilo_core.registrar import Rejection, preferred
 from msilo_core.uri import Aor, parse_aor
 from msilo_core.users import User
+from msilo_storage.operators import SWEEP_ROWS_MAX, Entry, Sweep, Totals, swept, totals
 from msilo_storage.protocol import StorageReport
-from msilo_storage.rows import repeat_key
+from msilo_storage.rows import aor_values, repeat_key
 from msilo_storage.rules import (
     DUE_ROWS_MAX,
     EXPIRE_ROWS_MAX,
@@ -150,9 +152,87 @@ class MemoryStorage:
         self, owner: str | None = None, *, after: int = 0, limit: int = 100, dead: bool = False
     ) -> list[Message]:
         """See :meth:`msilo_storage.Storage.list`."""
-        rows = self._rows if owner is None else self._inboxes.get(parse_aor(owner), {})
-        found = (row.message for row in rows.values() if row.message.message_id > after)
+        found = (row.message for row in self._rows_of(owner) if row.message.message_id > after)
         return list(islice((message for message in found if (message.status != 0) is dead), limit))
+
+    async def find(self, message_id: int) -> Entry | None:
+        """See :meth:`msilo_storage.Storage.find`."""
+        row = self._rows.get(message_id)
+        if row is None:
+            return None
+        is_leased = row.lease_until_ms > self.clock()
+        return Entry(
+            message=row.message,
+            last_status=row.last_status,
+            repeats=row.repeats,
+            lease_node=row.lease_node if is_leased else "",
+            lease_until_ms=row.lease_until_ms if is_leased else 0,
+        )
+
+    async def requeue(
+        self,
+        message_ids: Sequence[int] | None = None,
+        *,
+        owner: str | None = None,
+        after: int = 0,
+        limit: int = SWEEP_ROWS_MAX,
+    ) -> Sweep:
+        """See :meth:`msilo_storage.Storage.requeue`."""
+        meant = [row for row in self._meant(message_ids, owner, after) if row.message.status]
+        now_ms = self.clock()
+        page = meant[: min(limit, SWEEP_ROWS_MAX)]
+        done = [row.lease_until_ms <= now_ms < 1000 * row.message.exp_time_s for row in page]
+        for row in compress(page, done):
+            is_there = any(b.expires_s > now_ms // 1000 for b in self._inventory.get(row.message.owner, {}).values())
+            next_time_s = now_ms // 1000 if is_there else 0
+            row.message = msgspec.structs.replace(row.message, status=0, attempts=0, reached=0, next_time_s=next_time_s)
+        return _swept(page, done, meant)
+
+    async def purge(
+        self,
+        message_ids: Sequence[int] | None = None,
+        *,
+        owner: str | None = None,
+        received_before_s: int | None = None,
+        waiting: bool = False,
+        after: int = 0,
+        limit: int = SWEEP_ROWS_MAX,
+    ) -> Sweep:
+        """See :meth:`msilo_storage.Storage.purge`."""
+        meant = [
+            row
+            for row in self._meant(message_ids, owner, after)
+            if (waiting or row.message.status)
+            and (received_before_s is None or row.message.inc_time_s < received_before_s)
+        ]
+        now_ms = self.clock()
+        page = meant[: min(limit, SWEEP_ROWS_MAX)]
+        done = [row.lease_until_ms <= now_ms for row in page]
+        for row in compress(page, done):
+            self._delete(row)
+        return _swept(page, done, meant)
+
+    async def stats(self, owner: str | None = None, *, owners_max: int = 10) -> Totals:
+        """See :meth:`msilo_storage.Storage.stats`."""
+        now_ms = self.clock()
+        rows = [*self._rows_of(owner)]
+        by_status: dict[int, list[_Row]] = {}
+        for row in rows:
+            by_status.setdefault(row.message.status, []).append(row)
+        counts = [
+            (
+                status,
+                len(some),
+                sum(row.message.snd_time_s > 0 for row in some),
+                sum(row.lease_until_ms > now_ms for row in some),
+                min((row.message.inc_time_s for row in some if not row.message.snd_time_s), default=None),
+                sum(len(row.message.body) for row in some),
+            )
+            for status, some in by_status.items()
+        ]
+        crowd = Counter(row.message.owner for row in rows)
+        most = sorted((-number, owner) for owner, number in crowd.items())[:owners_max]
+        return totals(counts, [(*aor_values(owner), -number) for number, owner in most])
 
     async def check(self) -> StorageReport:
         """See :meth:`msilo_storage.Storage.check`."""
@@ -167,9 +247,20 @@ class MemoryStorage:
             users=len(self._users),
         )
 
+    def _rows_of(self, owner: str | None) -> "Iterable[_Row]":
+        return (self._rows if owner is None else self._inboxes.get(parse_aor(owner), {})).values()
+
+    def _meant(self, message_ids: Sequence[int] | None, owner: str | None, after: int) -> "Iterable[_Row]":
+        chosen = None if message_ids is None else {*message_ids}
+        for row in self._rows_of(owner):
+            message_id = row.message.message_id
+            if message_id > after and (chosen is None or message_id in chosen):
+                yield row
+
     def _append(self, store: Store) -> Stored | Refused:
         key = repeat_key(store.message)
         if key is not None and (known := self._keys.get(key)) is not None:
+            self._rows[known].repeats += 1
             return Stored(store.token, known, repeated=True)
         inbox = self._inboxes.get(store.message.owner, {}).values()
         if store.messages_max and sum(row.message.status == 0 for row in inbox) >= store.messages_max:
@@ -246,6 +337,7 @@ class MemoryStorage:
             case Outcome.MISSED:
                 row.message = msgspec.structs.replace(message, snd_time_s=0, next_time_s=settle.next_time_s)
             case Outcome.FAILED | Outcome.UNREACHED | Outcome.REFUSED:
+                row.last_status = settle.status
                 row.message = msgspec.structs.replace(
                     message,
                     attempts=message.attempts + 1,
@@ -342,3 +434,10 @@ class _Row(msgspec.Struct):
     message: Message
     lease_node: str = ""
     lease_until_ms: int = 0
+    last_status: int = 0
+    repeats: int = 0
+
+
+def _swept(page: Sequence[_Row], done: Sequence[bool], meant: Sequence[_Row]) -> Sweep:
+    numbers = (row.message.message_id for row in page)
+    return swept([*zip(numbers, done, strict=True)], is_last=len(page) == len(meant))

@@ -13,14 +13,16 @@ bind      bind, unbind       may wait for another server that changes the same u
 deliver   dump, renew,       in turn: what is settled is not leased again at the same moment
           settle
 care      expire, remind,    may take long; the connection is made at the first use
-          retry, list, check,
-          users
+          retry, list, find,
+          requeue, purge, stats,
+          check, users
 ========  =================  =================================================================
 
 Two servers meet only in the rows of one user. Each statement that locks several rows does so in the order of owner,
 those that are not deferred first, and number, on every server alike, so that they wait for each other but never in a
 circle, or passes over what is locked; should a circle come about after all, PostgreSQL breaks it and the call is made
-again. The statements are in :mod:`msilo_storage.postgres_work` and :mod:`msilo_storage.postgres_delivery`.
+again. The statements are in :mod:`msilo_storage.postgres_work`, :mod:`msilo_storage.postgres_delivery` and
+:mod:`msilo_storage.postgres_operators`.
 """
 
 import asyncio
@@ -62,10 +64,12 @@ from msilo_core.errors import LocalError, SchemaError
 from msilo_core.uri import Aor, parse_aor
 from msilo_core.users import User
 from msilo_storage import postgres_delivery as delivery
+from msilo_storage import postgres_operators as operators
 from msilo_storage import postgres_work as work
 from msilo_storage.bridge import AsyncioHost
 from msilo_storage.inspection import Examination, Progress, check_schema, examination_of
 from msilo_storage.lanes import Connection, Connector, Lane
+from msilo_storage.operators import SWEEP_ROWS_MAX, Entry, Sweep, Totals
 from msilo_storage.postgres_schema import Upgrade, found_in
 from msilo_storage.protocol import StorageReport
 from msilo_storage.rules import isolating_bad_rows
@@ -236,7 +240,54 @@ class PostgresStorage:
     ) -> list[Message]:
         """See :meth:`msilo_storage.Storage.list`."""
         aor = None if owner is None else parse_aor(owner)
-        ask = partial(work.list_messages, sql=self._sql, owner=aor, after=after, limit=limit, dead=dead)
+        ask = partial(operators.list_messages, sql=self._sql, owner=aor, after=after, limit=limit, dead=dead)
+        return await self._host.run(self._lane.care.run, ask)
+
+    async def find(self, message_id: int) -> Entry | None:
+        """See :meth:`msilo_storage.Storage.find`."""
+        ask = partial(operators.find, sql=self._sql, message_id=message_id)
+        return await self._host.run(self._lane.care.run, ask)
+
+    async def requeue(
+        self,
+        message_ids: Sequence[int] | None = None,
+        *,
+        owner: str | None = None,
+        after: int = 0,
+        limit: int = SWEEP_ROWS_MAX,
+    ) -> Sweep:
+        """See :meth:`msilo_storage.Storage.requeue`."""
+        aor = None if owner is None else parse_aor(owner)
+        ask = partial(operators.requeue, sql=self._sql, message_ids=message_ids, owner=aor, after=after, limit=limit)
+        return await self._host.run(self._lane.care.run, ask)
+
+    async def purge(
+        self,
+        message_ids: Sequence[int] | None = None,
+        *,
+        owner: str | None = None,
+        received_before_s: int | None = None,
+        waiting: bool = False,
+        after: int = 0,
+        limit: int = SWEEP_ROWS_MAX,
+    ) -> Sweep:
+        """See :meth:`msilo_storage.Storage.purge`."""
+        ask = partial(
+            operators.purge,
+            sql=self._sql,
+            message_ids=message_ids,
+            owner=None if owner is None else parse_aor(owner),
+            received_before_s=received_before_s,
+            waiting=waiting,
+            after=after,
+            limit=limit,
+        )
+        return await self._host.run(self._lane.care.run, ask)
+
+    async def stats(self, owner: str | None = None, *, owners_max: int = 10) -> Totals:
+        """See :meth:`msilo_storage.Storage.stats`."""
+        aor = None if owner is None else parse_aor(owner)
+        ask = partial(operators.stats, sql=self._sql, owner=aor, owners_max=owners_max)
         return await self._host.run(self._lane.care.run, ask)
 
     async def check(self) -> StorageReport:

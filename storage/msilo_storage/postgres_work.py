@@ -20,7 +20,6 @@ from msilo_core.actions import (
     FindUser,
     LookedUp,
     LookUp,
-    Message,
     Refused,
     Remind,
     Store,
@@ -33,13 +32,12 @@ from msilo_core.registrar import Rejection, preferred
 from msilo_core.uri import Aor
 from msilo_core.users import User
 from msilo_storage.lanes import Connection, transaction
-from msilo_storage.postgres_delivery import NOW_MS, message_of
+from msilo_storage.postgres_delivery import NOW_MS
 from msilo_storage.rows import (
     BINDING_COLUMNS,
     NEW_MESSAGE_COLUMNS,
     NEW_MESSAGE_WORDS,
     NEW_USER_COLUMNS,
-    READ_MESSAGE,
     USER_COLUMNS,
     aor_values,
     binding_from,
@@ -58,7 +56,6 @@ __all__ = [
     "bind",
     "expire",
     "find_users",
-    "list_messages",
     "list_users",
     "look_up",
     "remind",
@@ -383,24 +380,6 @@ async def remind(connection: Connection, reminds: Sequence[Remind], sql: Sql) ->
             owners = tuple(Aor(*row) for row in await connection.fetch(sql(_REMIND), *asked))
             answers.append(Due(remind.token, owners))
     return answers
-
-
-_LIST: Final = f"""
-    SELECT {READ_MESSAGE} FROM {{silo}} AS silo
-    WHERE silo.{{id}} > $1 AND (silo.{{status}} <> 0) = $2
-    ORDER BY silo.{{id}} LIMIT $3
-"""
-_LIST_OF_OWNER: Final = _LIST.replace("ORDER", "AND silo.{username} = $4 AND silo.{domain} = $5 ORDER")
-
-
-async def list_messages(
-    connection: Connection, sql: Sql, owner: Aor | None, after: int, limit: int, dead: bool
-) -> list[Message]:
-    if owner is None:
-        rows = await connection.fetch(sql(_LIST), after, dead, limit)
-    else:
-        rows = await connection.fetch(sql(_LIST_OF_OWNER), after, dead, limit, owner.username, owner.domain)
-    return [message_of(tuple(row)) for row in rows]
 
 
 _USER: Final = ", ".join(USER_COLUMNS)

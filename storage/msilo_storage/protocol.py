@@ -46,6 +46,7 @@ from msilo_core.actions import (
 )
 from msilo_core.uri import Aor
 from msilo_core.users import User
+from msilo_storage.operators import SWEEP_ROWS_MAX, Entry, Sweep, Totals
 
 __all__ = ["Storage", "StorageReport", "Users"]
 
@@ -191,6 +192,72 @@ class Storage(Users, Protocol):
             after: only numbers above this one, to page on.
             limit: at most so many.
             dead: those that were set aside instead of those that wait.
+
+        Raises:
+            ParseError: `owner` is not an address of record.
+        """
+        ...
+
+    async def find(self, message_id: int) -> Entry | None:
+        """Return one message, waiting or set aside, with all that is known of it; None if there is none."""
+        ...
+
+    async def requeue(
+        self,
+        message_ids: Sequence[int] | None = None,
+        *,
+        owner: str | None = None,
+        after: int = 0,
+        limit: int = SWEEP_ROWS_MAX,
+    ) -> Sweep:
+        """Let messages that were set aside wait for delivery again, as if they had never been tried.
+
+        They are delivered at the next REGISTER of their owner; or, where he is registered, when the servers next look
+        for what is to be tried again. Why they were set aside stays to be seen until the next attempt. One that has
+        expired is left, and deleted as all that expire. How many messages an owner may have is not asked.
+
+        Args:
+            message_ids: only these; None for all.
+            owner: only those of this address of record; None for all.
+            after: only numbers above this one, to go on where the last call ended.
+            limit: look at so many, at most 2,000, so that nothing else waits long.
+
+        Raises:
+            ParseError: `owner` is not an address of record.
+        """
+        ...
+
+    async def purge(
+        self,
+        message_ids: Sequence[int] | None = None,
+        *,
+        owner: str | None = None,
+        received_before_s: int | None = None,
+        waiting: bool = False,
+        after: int = 0,
+        limit: int = SWEEP_ROWS_MAX,
+    ) -> Sweep:
+        """Delete messages that were set aside. One that a server delivers at present is left.
+
+        Args:
+            message_ids: only these; None for all.
+            owner: only those of this address of record; None for all.
+            received_before_s: only those that arrived before, in Unix s; None for all.
+            waiting: delete also what waits for delivery.
+            after: only numbers above this one, to go on where the last call ended.
+            limit: look at so many, at most 2,000, so that nothing else waits long.
+
+        Raises:
+            ParseError: `owner` is not an address of record.
+        """
+        ...
+
+    async def stats(self, owner: str | None = None, *, owners_max: int = 10) -> Totals:
+        """Count what is stored. Without an owner the whole table is read, but no bodies.
+
+        Args:
+            owner: only what is of this address of record; None for all.
+            owners_max: most owners to name, those with the most messages.
 
         Raises:
             ParseError: `owner` is not an address of record.

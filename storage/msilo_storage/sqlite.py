@@ -2,7 +2,8 @@
 
 One thread owns the connection that writes, and makes each batch one transaction; a second owns one that only
 reads. In write-ahead mode readers see the last commit and never wait for the next, so that finding out where
-a user is registered costs no more while messages are being stored. ``synchronous=FULL`` is the only setting:
+a user is registered costs no more while messages are being stored. A third answers an operator, whose questions may
+take long. ``synchronous=FULL`` is the only setting:
 with a batch to each commit it costs little, and without it a commit is not durable.
 """
 
@@ -48,9 +49,11 @@ from msilo_core.actions import (
 from msilo_core.errors import Full, LocalError, SchemaError, StorageError, Unavailable
 from msilo_core.uri import Aor, parse_aor
 from msilo_core.users import User
+from msilo_storage import sqlite_operators as operators
 from msilo_storage import sqlite_work as work
 from msilo_storage.bridge import Worker
 from msilo_storage.inspection import Examination, Progress, check_schema, examination_of
+from msilo_storage.operators import SWEEP_ROWS_MAX, Entry, Sweep, Totals
 from msilo_storage.protocol import StorageReport
 from msilo_storage.rules import (
     RowError,
@@ -94,11 +97,13 @@ class SqliteStorage:
         self._sql = Sql(names)
         self._writer = _Connection("msilo-sqlite-write", "IMMEDIATE")
         self._reader = _Connection("msilo-sqlite-read", "DEFERRED")
+        self._operators = _Connection("msilo-sqlite-ask", "DEFERRED")
 
     async def __aenter__(self) -> Self:
         try:
             await self._writer.open(partial(self._open_writer, self._create))
             await self._reader.open(self._open_reader)
+            await self._operators.open(self._open_reader)
         except BaseException:
             await self._close()
             raise
@@ -201,11 +206,48 @@ class SqliteStorage:
     ) -> list[Message]:
         """See :meth:`msilo_storage.Storage.list`."""
         aor = None if owner is None else parse_aor(owner)
-        return await self._reader.run(work.list_messages, self._sql, aor, after, limit, dead)
+        return await self._operators.run(operators.list_messages, self._sql, aor, after, limit, dead)
+
+    async def find(self, message_id: int) -> Entry | None:
+        """See :meth:`msilo_storage.Storage.find`."""
+        return await self._operators.run(operators.find, self._sql, message_id)
+
+    async def requeue(
+        self,
+        message_ids: Sequence[int] | None = None,
+        *,
+        owner: str | None = None,
+        after: int = 0,
+        limit: int = SWEEP_ROWS_MAX,
+    ) -> Sweep:
+        """See :meth:`msilo_storage.Storage.requeue`."""
+        aor = None if owner is None else parse_aor(owner)
+        return await self._writer.run(operators.requeue, self._sql, message_ids, aor, after, limit)
+
+    async def purge(
+        self,
+        message_ids: Sequence[int] | None = None,
+        *,
+        owner: str | None = None,
+        received_before_s: int | None = None,
+        waiting: bool = False,
+        after: int = 0,
+        limit: int = SWEEP_ROWS_MAX,
+    ) -> Sweep:
+        """See :meth:`msilo_storage.Storage.purge`."""
+        aor = None if owner is None else parse_aor(owner)
+        return await self._writer.run(
+            operators.purge, self._sql, message_ids, aor, received_before_s, waiting, after, limit
+        )
+
+    async def stats(self, owner: str | None = None, *, owners_max: int = 10) -> Totals:
+        """See :meth:`msilo_storage.Storage.stats`."""
+        aor = None if owner is None else parse_aor(owner)
+        return await self._operators.run(operators.stats, self._sql, aor, owners_max)
 
     async def check(self) -> StorageReport:
         """See :meth:`msilo_storage.Storage.check`."""
-        return await self._reader.run(self._report)
+        return await self._operators.run(self._report)
 
     def _open_writer(
         self, make: bool, only_existing: bool = False, progress: Progress | None = None
@@ -302,6 +344,7 @@ class SqliteStorage:
 
     async def _close(self) -> None:
         with anyio.CancelScope(shield=True):
+            await self._operators.close()
             await self._reader.close()
             # The last connection to close folds the write-ahead log into the file: that needs one that may write.
             await self._writer.close()

@@ -73,7 +73,6 @@ __all__ = [
     "dump",
     "expire",
     "find_users",
-    "list_messages",
     "list_users",
     "look_up",
     "remind",
@@ -346,23 +345,6 @@ def retry(connection: sqlite3.Connection, retries: Sequence[Retry], sql: Sql) ->
         connection.executemany(sql(_LOOK_AGAIN), put_off)
         answers.append(Due(retry.token, tuple(owners)))
     return answers
-
-
-_LIST: Final = (
-    f"SELECT {READ_MESSAGE} FROM {{silo}} AS silo WHERE {{id}} > ? AND ({{status}} <> 0) = ?"
-    " ORDER BY silo.{id} LIMIT ?"
-)
-_LIST_OF_OWNER: Final = _LIST.replace("WHERE", "WHERE {username} = ? AND {domain} = ? AND")
-
-
-def list_messages(
-    connection: sqlite3.Connection, sql: Sql, owner: Aor | None, after: int, limit: int, dead: bool
-) -> list[Message]:
-    if owner is None:
-        rows = connection.execute(sql(_LIST), (after, dead, limit))
-    else:
-        rows = connection.execute(sql(_LIST_OF_OWNER), (*aor_values(owner), after, dead, limit))
-    return [message_from(row) for row in rows]
 
 
 _BINDINGS: Final = f"SELECT {', '.join(BINDING_COLUMNS)} FROM {{silo_location}} WHERE username = ? AND domain = ?"

@@ -145,6 +145,10 @@ def calls_of(store: Storage) -> list[Callable[[], Awaitable[object]]]:
         lambda: store.expire([Expire(1, NOW_MS - 10**9)]),
         lambda: store.remind([Remind(1, NOW_S, 10)]),
         store.list,
+        lambda: store.find(1),
+        lambda: store.requeue([10**9]),
+        lambda: store.purge([10**9]),
+        store.stats,
         store.check,
     ]
 

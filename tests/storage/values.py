@@ -198,7 +198,7 @@ def bind(*contacts: Binding, owner: Aor = BOB, cseq: int = 1, **changes: object)
 
 
 async def every_kind_of_work(store: Storage) -> None:
-    """Find, change and delete a few rows of Bob's; what else there is stays as it is."""
+    """Find, change and delete a few rows of Bob's; of what else there is, only some that were set aside."""
     first, second, _ = await append(store, message(1), message(2, exp_time_s=NOW_S), message(1))
     assert [type(answer) for answer in await store.append(stores(message(3), messages_max=2))] == [Refused]
     await store.bind([bind(binding()), bind(binding(expires_s=NOW_S), cseq=2)])
@@ -213,5 +213,12 @@ async def every_kind_of_work(store: Storage) -> None:
     await store.unbind([Unbind(next(_tokens), BOB, "sip:bob@192.0.2.9", 0)])
     await store.list(str(BOB), limit=3, dead=True)
     await store.list(limit=3, dead=True)
+    assert await store.find(first) is not None
+    await store.requeue([first, second])
+    await store.requeue(limit=3)
+    await store.requeue(owner=str(BOB), limit=3)
+    await store.purge([first, second])
+    await store.purge(limit=3)
+    await store.purge(owner=str(BOB), limit=3)
     assert await settle(store, first, Outcome.WITHDRAWN)
     assert not await settle(store, second, Outcome.WITHDRAWN)

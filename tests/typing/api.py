@@ -42,7 +42,7 @@ from msilo_core import (
     parse_message,
 )
 from msilo_runners import Server, ServerConfig
-from msilo_storage import Storage, open_store
+from msilo_storage import Entry, Storage, Sweep, open_store
 
 
 def engine(flow: Flow, now: Moment) -> None:
@@ -89,6 +89,10 @@ async def server() -> None:
         assert_type(running.addresses, list[str])
         assert_type(running.statistics.stored_messages, int)
         assert_type(await running.store.list(owner="sip:bob@example.com"), list[Message])
+        assert_type(await running.store.find(1), Entry | None)
+        assert_type(await running.store.requeue([1, 2]), Sweep)
+        assert_type(await running.store.purge(owner="sip:bob@example.com", received_before_s=1_800_000_000), Sweep)
+        assert_type((await running.store.stats()).dead_by_status, dict[int, int])
 
 
 async def store() -> None:

@@ -31,6 +31,9 @@ CREATE INDEX IF NOT EXISTS {silo_expiry_idx} ON {silo} ({exp_time});
 -- Those whose time has come, of all owners. The sum keeps it from being taken to find those of one.
 CREATE INDEX IF NOT EXISTS {silo_due_idx} ON {silo} ({snd_time}) WHERE {status} + 0 = 0 AND {snd_time} > 0;
 
+-- Those that were set aside, of all owners, for an operator.
+CREATE INDEX IF NOT EXISTS {silo_dead_idx} ON {silo} ({id}) WHERE {status} <> 0;
+
 ALTER TABLE {silo}
     ALTER COLUMN {src_addr} TYPE VARCHAR,
     ALTER COLUMN {dst_addr} TYPE VARCHAR,

@@ -54,6 +54,9 @@ CREATE INDEX IF NOT EXISTS {silo_due_idx} ON {silo} ({snd_time}) WHERE {status} 
 -- Those that are to be tried again, of all owners.
 CREATE INDEX IF NOT EXISTS {silo_retry_idx} ON {silo} (next_time) WHERE {status} = 0 AND next_time > 0;
 
+-- Those that were set aside, of all owners, for an operator.
+CREATE INDEX IF NOT EXISTS {silo_dead_idx} ON {silo} ({id}) WHERE {status} <> 0;
+
 CREATE INDEX IF NOT EXISTS {silo_expiry_idx} ON {silo} ({exp_time});
 
 -- What tells a repeat from a new message (RFC 3261 section 8.2.2.2).
