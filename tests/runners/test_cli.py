@@ -154,6 +154,28 @@ class TestMistakes:
             (["user", "list", "--storage", "sqlite:///none.db"], "there is no none.db: run `msilo db init .*"),
             (["listen", BOB, "--count", "0"], "Invalid value for '--count': .*"),
             (["silo", "list", "--storage", "sqlite:///none.db"], "there is no none.db: run `msilo db init .*"),
+            (["silo", "stats", "--storage", "sqlite:///none.db"], "there is no none.db: run `msilo db init .*"),
+            (["silo", "requeue", "1", "--storage", "sqlite:///none.db"], "there is no none.db: run `msilo db init .*"),
+            (["silo", "list", "--owner", "bob", "--storage", "memory:"], ".*bob.*"),
+            (["silo", "show", "x"], r"Invalid value for 'ID': 'x' is not a valid integer range\."),
+            (["silo", "show", "0"], r"Invalid value for 'ID': 0 is not in the range .*"),
+            (["silo", "show", str(2**63)], r"Invalid value for 'ID': .* is not in the range .*"),
+            (["silo", "show"], r"Missing argument 'ID'\."),
+            (["silo", "requeue"], "which messages.* Give their numbers, or --owner, or --all"),
+            (["silo", "requeue", "1", "--all"], "which messages.* Give their numbers, or --owner, or --all"),
+            (["silo", "requeue", "--owner", BOB, "--all"], "which messages.* Give their numbers, or --owner, or --all"),
+            (["silo", "purge"], "which messages.* Give their numbers, or --owner and --older-than, or --all"),
+            (["silo", "purge", "1", "--owner", BOB], "which messages.* Give their numbers, .*"),
+            (["silo", "purge", "--all", "--older-than", "7d"], "which messages.* Give their numbers, .*"),
+            (["silo", "purge", "--older-than", "7"], ".*'7' is no duration: give a number with s, m, h, d or w, .*"),
+            (
+                ["silo", "purge", "--all"],
+                "nobody can be asked whether to delete all that was set aside: add --yes",
+            ),
+            (
+                ["silo", "purge", "--waiting", "--owner", BOB],
+                f"nobody can be asked whether to delete all that was set aside or waits of {BOB}: add --yes",
+            ),
             (["db", "check", "--storage", "sqlite:///none.db"], "there is no none.db: run `msilo db init .*"),
             (["db", "init", "--storage", "nothing"], "'nothing' is not a storage URL.*"),
             (["db", "upgrade", "--storage", "sqlite:///none.db"], "there is no none.db: run `msilo db init .*"),
@@ -214,6 +236,10 @@ class TestHelp:
             ("send",),
             ("listen",),
             ("silo", "list"),
+            ("silo", "show"),
+            ("silo", "requeue"),
+            ("silo", "purge"),
+            ("silo", "stats"),
             ("db", "init"),
             ("config", "check"),
             ("config", "import-kamailio"),
@@ -428,7 +454,7 @@ class TestDatabase:
         with Service(tmp_path, "--domain", "example.com", storage=url, config=config) as service:
             send(service.uris[0], "kept")
             options = ("--config", str(tmp_path / "msilo.toml"))
-            assert "kept" in run_msilo("silo", "list", *options).stdout
+            assert "4 octets" in run_msilo("silo", "list", *options).stdout
             assert "\ntable messages: version 8\n" in run_msilo("db", "check", *options).stdout
             assert run_msilo("user", "list", *options).returncode == 0
         with closing(sqlite3.connect(tmp_path / "theirs.db")) as other:
@@ -437,22 +463,6 @@ class TestDatabase:
         assert done.stderr == (
             f"msilo: error: {url} lacks table silo, table silo_location: run `msilo db init --storage {url}`\n"
         )
-
-    def test_the_list_shows_what_waits_by_owner(self, service: Service) -> None:
-        url = f"sqlite:///{service.log.parent}/msilo.db"
-        send(service.uris[0], "\x1b]0;title\x07 " + "long " * 20)
-        send(service.uris[0], "for carol", to="sip:carol@example.com")
-        rows = run_msilo("silo", "list", "--storage", url).stdout.splitlines()
-        assert len(rows) == 2
-        assert re.fullmatch(
-            r" +1  \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ  sip:alice@example\.com -> sip:bob@example\.com"
-            r"  text/plain;charset=UTF-8  \\x1b\]0;title\\x07( ?long)+…",
-            rows[0],
-        )
-        owned = run_msilo("silo", "list", "--storage", url, "--owner", "sip:carol@example.com", "--json")
-        (kept,) = map(json.loads, owned.stdout.splitlines())
-        assert (kept["id"], kept["owner"], kept["body"]) == (2, "sip:carol@example.com", "for carol")
-        assert run_msilo("silo", "list", "--storage", url, "--dead").stdout == ""
 
     def test_a_reader_that_has_seen_enough_is_no_error(self, service: Service) -> None:
         url = f"sqlite:///{service.log.parent}/msilo.db"

@@ -12,8 +12,9 @@ import click
 
 from msilo_core import SipError, __version__
 from msilo_runners.cli.config import config
-from msilo_runners.cli.database import db, silo
+from msilo_runners.cli.database import db
 from msilo_runners.cli.serve import serve
+from msilo_runners.cli.silo import silo
 from msilo_runners.cli.talk import listen, send
 from msilo_runners.cli.users import user
 from msilo_runners.logs import printable
