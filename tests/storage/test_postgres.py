@@ -563,6 +563,18 @@ class TestKamailio:
         ]
 
 
+class TestOperator:
+    async def test_it_waits_for_no_row_that_is_locked(self, store: PostgresStorage, console: Console) -> None:
+        locked, free = await append(store, message(1), message(2))
+        console.execute("UPDATE silo SET status = 403")
+        console.execute(f"BEGIN; SELECT FROM silo WHERE id = {locked} FOR UPDATE")
+        with anyio.fail_after(TIMEOUT_S):
+            assert (await store.requeue()).done == (free,)
+            assert (await store.purge(waiting=True)).done == (free,)
+        console.execute("COMMIT")
+        assert (await store.purge()).done == (locked,)
+
+
 class TestRows:
     async def test_one_that_does_not_fit_an_index_fails_alone(self, store: PostgresStorage) -> None:
         # Not to be compressed below the 2,700 octets of an index entry.
