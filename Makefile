@@ -1,7 +1,7 @@
 # `make check` is the gate: what it accepts may be merged. PYTHON names the interpreter of the environment.
 PYTHON ?= python
 
-.PHONY: check format lint types imports test coverage coverage-core bench instructions docs diagrams
+.PHONY: check format lint types imports test coverage coverage-core faults bench instructions docs diagrams
 
 check: lint types imports test
 
@@ -31,6 +31,10 @@ coverage:
 coverage-core:
 	$(PYTHON) -m coverage run --source=msilo_core -m pytest tests/core tests/rfc tests/silo
 	$(PYTHON) -m coverage report --show-missing --skip-covered --fail-under=100
+
+# Real processes under real faults, as often as the record has it: an hour. Figures are printed behind the tests.
+faults:
+	MSILO_FAULTS=full $(PYTHON) -m pytest -rP tests/faults
 
 bench:
 	$(PYTHON) -m bench store --storage sqlite:///:temporary:

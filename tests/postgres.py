@@ -31,18 +31,31 @@ UNPRIVILEGED_USER = "nobody"
 
 
 class PostgresServer:
-    """A server on a Unix socket, with its data in a temporary directory that is gone afterwards."""
+    """A server on a Unix socket, with its data in a temporary directory that is gone afterwards.
 
-    def __init__(self) -> None:
+    Args:
+        primary: a running server that this one is a standby of, until it is promoted; None for one of its own.
+        data: an empty directory for the data, which stays; None for one that is gone afterwards.
+    """
+
+    def __init__(self, *, primary: "PostgresServer | None" = None, data: Path | None = None) -> None:
         self._directory = Path(tempfile.mkdtemp(prefix="msilo-pg-"))
-        self._data = self._directory / "data"
+        self._data = data if data is not None else self._directory / "data"
         self._user = UNPRIVILEGED_USER if os.geteuid() == 0 else None
         self._programs = _programs_for(self._user, self._directory)
         if self._user is not None:
-            shutil.chown(self._directory, self._user)
+            for directory in (self._directory, data):
+                if directory is not None:
+                    shutil.chown(directory, self._user)
         # Everybody may come in: the tests may run as another user than the server.
         self._directory.chmod(0o755)
-        self._run("initdb", "--auth=trust", "--encoding=UTF8", "--locale=C", "--username=postgres", "--no-sync")
+        if primary is not None:
+            source = [f"--host={primary.socket_directory}", "--username=postgres"]
+            self._run("pg_basebackup", *source, "--checkpoint=fast", "--write-recovery-conf", "--no-sync")
+            return
+        initdb = ["--auth=trust", "--encoding=UTF8", "--locale=C", "--username=postgres", "--no-sync"]
+        # What is given is small, and so are the pieces of its log.
+        self._run("initdb", *initdb, *(["--wal-segsize=1"] if data is not None else []))
         with (self._data / "postgresql.conf").open("a") as settings:
             # No test takes the machine's power away, and a server that dies leaves its files in the kernel's hands.
             settings.write("fsync = off\n")
@@ -68,7 +81,9 @@ class PostgresServer:
     ) -> None:
         if (self._data / "postmaster.pid").exists():
             self.thaw()
-            self.stop()
+            with suppress(subprocess.CalledProcessError):
+                # It was killed, and its file is all that is left.
+                self.stop()
         shutil.rmtree(self._directory)
 
     def start(self) -> None:
@@ -78,6 +93,14 @@ class PostgresServer:
     def stop(self) -> None:
         """Stop as in a crash: connections break at once."""
         self._run("pg_ctl", "--wait", "--mode=immediate", "stop")
+
+    def kill(self) -> None:
+        """End it as a power failure does; a client sees its connection break."""
+        self._signal(signal.SIGKILL)
+
+    def promote(self) -> None:
+        """Make a primary of a standby."""
+        self._run("pg_ctl", "--wait", "promote")
 
     def freeze(self) -> None:
         """Let every process of the server hang, sockets open."""

@@ -4,6 +4,8 @@ It shares no code with the server: what it sends is written out here, what it re
 taken apart by a few lines of its own, so that a mistake in the server's parser cannot hide itself.
 """
 
+import contextlib
+import select
 import socket
 import time
 import uuid
@@ -33,9 +35,11 @@ class Received:
 
     Attributes:
         raw: all of its octets.
+        source: (host, port) of who sent it; None if it came by a stream, or is our own.
     """
 
     raw: bytes
+    source: Address | None = None
 
     @property
     def lines(self) -> list[str]:
@@ -93,7 +97,7 @@ class Peer:
         address: our own (host, port).
     """
 
-    def __init__(self, server: Address, transport: Transport = "udp") -> None:
+    def __init__(self, server: Address, transport: Transport = "udp", *, host: str = "127.0.0.1") -> None:
         self.transport: Transport = transport
         self.server = server
         self._buffer = b""
@@ -101,7 +105,7 @@ class Peer:
         self._answers: dict[str, bytes] = {}
         if transport == "udp":
             self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            self._socket.bind(("127.0.0.1", 0))
+            self._socket.bind((host, 0))
         else:
             self._socket = socket.create_connection(server, _PATIENCE_S)
         host, port = self._socket.getsockname()
@@ -183,10 +187,10 @@ class Peer:
 
     # -- The conversation ------------------------------------------------------------------------------------
 
-    def send(self, raw: bytes) -> None:
-        """Put octets on the wire."""
+    def send(self, raw: bytes, to: Address | None = None) -> None:
+        """Put octets on the wire; a datagram to its server unless `to` names another."""
         if self.transport == "udp":
-            self._socket.sendto(raw, self.server)
+            self._socket.sendto(raw, to or self.server)
         else:
             self._socket.sendall(raw)
 
@@ -220,7 +224,7 @@ class Peer:
         to = request.header("To")
         lines += [f"To: {to}" if ";tag=" in to else f"To: {to};tag={unique()}", "Content-Length: 0", "", ""]
         self._answers[request.branch] = "\r\n".join(lines).encode("utf-8", "surrogateescape")
-        self.send(self._answers[request.branch])
+        self.send(self._answers[request.branch], request.source)
 
     def hear(self, for_s: float) -> list[Received]:
         """Return everything that is there or comes in the next seconds."""
@@ -231,6 +235,18 @@ class Peer:
                 heard.append(self._first(lambda _: True, deadline - time.monotonic()))
             except TimeoutError:
                 return heard
+
+    def poll(self) -> list[Received]:
+        """Return everything that is there."""
+        heard: list[Received] = []
+        while select.select([self._socket], [], [], 0)[0]:
+            with contextlib.suppress(TimeoutError):
+                heard.append(self._first(lambda _: True, 0.0))
+        return heard
+
+    def fileno(self) -> int:
+        """Return what `select` waits for."""
+        return self._socket.fileno()
 
     def half_close(self) -> None:
         """Tell the other side of a stream that nothing more will be sent."""
@@ -265,7 +281,7 @@ class Peer:
         while True:
             one = self._read(deadline)
             if one.status == 0 and one.branch in self._answers:
-                self.send(self._answers[one.branch])
+                self.send(self._answers[one.branch], one.source)
             elif wanted(one):
                 return one
             else:
@@ -276,7 +292,7 @@ class Peer:
         while True:
             self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
             if self.transport == "udp":
-                return Received(self._socket.recv(65536))
+                return Received(*self._socket.recvfrom(65536))
             if (one := self._cut()) is not None:
                 return one
             data = self._socket.recv(65536)
