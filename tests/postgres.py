@@ -13,6 +13,7 @@ import signal
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Coroutine, Generator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
@@ -81,9 +82,7 @@ class PostgresServer:
     ) -> None:
         if (self._data / "postmaster.pid").exists():
             self.thaw()
-            with suppress(subprocess.CalledProcessError):
-                # It was killed, and its file is all that is left.
-                self.stop()
+            self.stop()
         shutil.rmtree(self._directory)
 
     def start(self) -> None:
@@ -95,8 +94,13 @@ class PostgresServer:
         self._run("pg_ctl", "--wait", "--mode=immediate", "stop")
 
     def kill(self) -> None:
-        """End it as a power failure does; a client sees its connection break."""
-        self._signal(signal.SIGKILL)
+        """End it as a power failure does: no process of it is left, and it has tidied nothing up."""
+        pids = self._signal(signal.SIGKILL)
+        while any(_is_running(pid) for pid in pids):
+            time.sleep(0.01)
+        # Both hold the number of a process that is gone, unless whoever should take notice of its end has not.
+        (self._data / "postmaster.pid").unlink()
+        (self._directory / ".s.PGSQL.5432.lock").unlink()
 
     def promote(self) -> None:
         """Make a primary of a standby."""
@@ -109,13 +113,16 @@ class PostgresServer:
     def thaw(self) -> None:
         self._signal(signal.SIGCONT)
 
-    def _signal(self, number: signal.Signals) -> None:
+    def _signal(self, number: signal.Signals) -> list[str]:
+        """Send it to every process of the server, and return their ids."""
         postmaster = (self._data / "postmaster.pid").read_text().splitlines()[0]
         # Each process of the server has a group of its own; Linux names the children.
         children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
-        for pid in (postmaster, *children):
+        pids = [postmaster, *children]
+        for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(int(pid), number)
+        return pids
 
     def _run(self, program: str, *args: str) -> None:
         subprocess.run(
@@ -192,6 +199,14 @@ class Console:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+def _is_running(pid: str) -> bool:
+    """Say whether there is such a process, other than one that nobody has taken notice of since it ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def _programs_for(user: str | None, directory: Path) -> Path:

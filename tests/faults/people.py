@@ -149,7 +149,14 @@ class Sender:
     """
 
     def __init__(
-        self, server: Address, owners: Sequence[str], *, name: str = "alice", window: int = 64, count: int = 10**9
+        self,
+        server: Address,
+        owners: Sequence[str],
+        *,
+        name: str = "alice",
+        window: int = 64,
+        count: int = 10**9,
+        every_s: float = 0.0,
     ) -> None:
         """Make a sender.
 
@@ -159,6 +166,7 @@ class Sender:
             name: its own.
             window: MESSAGEs under way: enough for a commit to cover many, few enough for any kernel's socket buffer.
             count: MESSAGEs in all.
+            every_s: least time between two.
         """
         self.answers: dict[bytes, Answer] = {}
         self.is_writing = True
@@ -168,8 +176,9 @@ class Sender:
         self._name = name
         self._window = window
         self._count = count
+        self._every_s = every_s
         self._number = 0
-        self._come_back_at = 0.0
+        self._next_at = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -199,12 +208,12 @@ class Sender:
             if (ended := self._exchanges.end(response, now)) is not None:
                 self.answers[ended[0].encode()] = ended[1]
                 if ended[1].status == 503:
-                    self._come_back_at = now + _COME_BACK_S
+                    self._next_at = now + _COME_BACK_S
         for key, answer in self._exchanges.repeat(now):
             self.answers[key.encode()] = answer
         while (
             self.is_writing
-            and now >= self._come_back_at
+            and now >= self._next_at
             and len(self._exchanges) < self._window
             and self._number < self._count
         ):
@@ -212,6 +221,7 @@ class Sender:
             body = f"{self._name} to {owner}, {self._number}"
             self._exchanges.begin(body, self._peer.message(owner, body.encode(), sender=self._name), now)
             self._number += 1
+            self._next_at = now + self._every_s if self._every_s else 0.0
 
 
 @dataclass

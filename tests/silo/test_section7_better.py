@@ -96,8 +96,8 @@ SHOWN_BY: Final = {
     "a long inbox is not delivered, or in disorder": ("test_long_inbox_is_delivered_in_order_a_page_at_a_time",),
     "a new message overtakes the stored ones": ("test_new_message_does_not_overtake_what_is_being_delivered",),
     "a frozen database blocks all": (
-        "tests/runners/test_storage_outage.py::test_the_database_hangs_and_goes_on",
-        "tests/runners/test_storage_outage.py::test_many_wait_while_the_database_hangs",
+        "tests/faults/test_outage.py::test_the_database_hangs_and_goes_on",
+        "tests/faults/test_outage.py::test_under_load",
     ),
     "a retransmission is stored twice": (
         "test_retransmission_while_the_insert_runs_is_one_row",
