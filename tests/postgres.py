@@ -35,11 +35,10 @@ class PostgresServer:
     """A server on a Unix socket, with its data in a temporary directory that is gone afterwards.
 
     Args:
-        primary: a running server that this one is a standby of, until it is promoted; None for one of its own.
         data: an empty directory for the data, which stays; None for one that is gone afterwards.
     """
 
-    def __init__(self, *, primary: "PostgresServer | None" = None, data: Path | None = None) -> None:
+    def __init__(self, *, data: Path | None = None) -> None:
         self._directory = Path(tempfile.mkdtemp(prefix="msilo-pg-"))
         self._data = data if data is not None else self._directory / "data"
         self._user = UNPRIVILEGED_USER if os.geteuid() == 0 else None
@@ -50,10 +49,6 @@ class PostgresServer:
                     shutil.chown(directory, self._user)
         # Everybody may come in: the tests may run as another user than the server.
         self._directory.chmod(0o755)
-        if primary is not None:
-            source = [f"--host={primary.socket_directory}", "--username=postgres"]
-            self._run("pg_basebackup", *source, "--checkpoint=fast", "--write-recovery-conf", "--no-sync")
-            return
         initdb = ["--auth=trust", "--encoding=UTF8", "--locale=C", "--username=postgres", "--no-sync"]
         # What is given is small, and so are the pieces of its log.
         self._run("initdb", *initdb, *(["--wal-segsize=1"] if data is not None else []))
@@ -101,6 +96,13 @@ class PostgresServer:
         # Both hold the number of a process that is gone, unless whoever should take notice of its end has not.
         (self._data / "postmaster.pid").unlink()
         (self._directory / ".s.PGSQL.5432.lock").unlink()
+
+    def follow(self, primary: "PostgresServer") -> None:
+        """Throw away what it has, as it does not run, and start as a standby of another."""
+        shutil.rmtree(self._data)
+        source = [f"--host={primary.socket_directory}", "--username=postgres"]
+        self._run("pg_basebackup", *source, "--checkpoint=fast", "--write-recovery-conf", "--no-sync")
+        self.start()
 
     def promote(self) -> None:
         """Make a primary of a standby."""
