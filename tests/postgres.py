@@ -43,10 +43,9 @@ class PostgresServer:
         self._data = data if data is not None else self._directory / "data"
         self._user = UNPRIVILEGED_USER if os.geteuid() == 0 else None
         self._programs = _programs_for(self._user, self._directory)
-        if self._user is not None:
-            for directory in (self._directory, data):
-                if directory is not None:
-                    shutil.chown(directory, self._user)
+        self.give(self._directory)
+        if data is not None:
+            self.give(data)
         # Everybody may come in: the tests may run as another user than the server.
         self._directory.chmod(0o755)
         initdb = ["--auth=trust", "--encoding=UTF8", "--locale=C", "--username=postgres", "--no-sync"]
@@ -62,6 +61,12 @@ class PostgresServer:
         return self._directory
 
     @property
+    def is_running(self) -> bool:
+        """Whether it runs; it ends by itself where it has no room for its log."""
+        pid = self._data / "postmaster.pid"
+        return pid.exists() and _is_running(pid.read_text().splitlines()[0])
+
+    @property
     def url(self) -> str:
         return f"postgresql://postgres@/postgres?host={self._directory}"
 
@@ -75,10 +80,15 @@ class PostgresServer:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if (self._data / "postmaster.pid").exists():
+        if self.is_running:
             self.thaw()
             self.stop()
         shutil.rmtree(self._directory)
+
+    def give(self, directory: Path) -> None:
+        """Let the server's user write in a directory."""
+        if self._user is not None:
+            shutil.chown(directory, self._user)
 
     def start(self) -> None:
         options = f"-c listen_addresses= -c unix_socket_directories={self._directory}"

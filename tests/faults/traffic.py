@@ -71,16 +71,13 @@ class Traffic:
             How many seconds that took.
         """
         since = time.monotonic()
-
-        def is_served() -> bool:
-            # The newest are the last.
-            return all(
-                any(answer.status in (200, 202) and answer.began > since for answer in list(of.answers.values())[-50:])
-                for of in self._senders
-            )
-
-        pump(self.people, is_served, within_s)
+        pump(self.people, lambda: all(_is_answered(sender, (200, 202), since) for sender in self._senders), within_s)
         return time.monotonic() - since
+
+    def until_refused(self, within_s: float = 60.0) -> None:
+        """Let everybody go on until a sender has been told to come back later."""
+        since = time.monotonic()
+        pump(self.people, lambda: any(_is_answered(sender, (503,), since) for sender in self._senders), within_s)
 
     def finish(self, storage: str) -> None:
         """Let all that was accepted arrive, and check that it did: each once on the screen, nothing left over."""
@@ -122,6 +119,12 @@ class Traffic:
             f" slowest answer {_slowest(messages):.2f} s to MESSAGE, {_slowest(registrations):.2f} s to REGISTER,"
             f" {_slowest(probes):.2f} s to others"
         )
+
+
+def _is_answered(sender: Sender, statuses: tuple[int, ...], since: float) -> bool:
+    # The newest are the last.
+    newest = list(sender.answers.values())[-50:]
+    return any(answer.status in statuses and answer.began > since for answer in newest)
 
 
 def _slowest(answers: list[Answer]) -> float:
