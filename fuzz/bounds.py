@@ -60,7 +60,7 @@ def _check_silo(engine: Engine, limits: Limits) -> None:
 def _check_store(engine: Engine, limits: Limits, awaited: Sequence[StorageAction]) -> None:
     """What was begun goes on when the desk is full: one action of each request, each page, and each round's."""
     deliveries = limits.deliveries_max * (limits.page_messages_max + 2)
-    assert len(awaited) <= limits.storage_actions_max + limits.server_transactions_max + deliveries + 3
+    assert len(awaited) <= 2 * limits.storage_actions_max + limits.server_transactions_max + deliveries + 3
     assert sum(isinstance(action, Expire) for action in awaited) <= 1, "the store is asked to clean while it cleans"
     assert sum(isinstance(action, Remind) for action in awaited) <= 1, "the store is asked what is due while it looks"
     assert sum(isinstance(action, Retry) for action in awaited) <= 1, "the store is asked what is due while it looks"

@@ -32,8 +32,13 @@ class Desk:
 
     @property
     def is_full(self) -> bool:
-        """Whether so many completions are awaited that nothing new should be begun; what was begun goes on."""
+        """Whether so many completions are awaited that no message should be begun; what was begun goes on."""
         return len(self._awaited) + len(self._patient) >= self._limits.storage_actions_max
+
+    @property
+    def is_overfull(self) -> bool:
+        """Whether there are twice as many, so that nothing new at all should be begun."""
+        return len(self._awaited) + len(self._patient) >= 2 * self._limits.storage_actions_max
 
     @property
     def is_idle(self) -> bool:

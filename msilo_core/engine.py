@@ -217,11 +217,15 @@ class Engine(Element):
         is_trusted = self._guard.is_trusted(flow)
         if not is_trusted and not self._guard.knows_users:
             return self._answer(request, flow, 403, "Not a Trusted Peer")
-        if self._closing or self._servers.is_full or self._desk.is_full:
+        if self._closing or self._servers.is_full:
             return self._answer(request, flow, 503)
         if request.method == "OPTIONS":
             return self._answer_options(request, flow)
-        if request.method == "MESSAGE" and self._relay.is_looped(request):
+        is_message = request.method == "MESSAGE"
+        # A store that is slower than messages come in must not keep phones out.
+        if self._desk.is_full if is_message else self._desk.is_overfull:
+            return self._answer(request, flow, 503)
+        if is_message and self._relay.is_looped(request):
             return self._answer(request, flow, 482)
         if not is_trusted:
             return self._identify(request, key, flow, now)

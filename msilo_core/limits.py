@@ -77,9 +77,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Octets of our requests under way at once; past it as past `client_transactions_max`. Four thousand of the
     longest. The request that one of them passes on is kept as well."""
 
-    storage_actions_max: int = 20_000
-    """Completions awaited from the store. Past it a new request is answered 503, and no delivery is begun for the
-    application or because a deferred message is due."""
+    storage_actions_max: int = 10_000
+    """Completions awaited from the store. Past it a MESSAGE is answered 503, and no delivery is begun for the
+    application or because a deferred message is due; past twice as many so is a REGISTER. Where messages come in faster
+    than the store takes them, phones find room, here and in `server_transactions_max`."""
 
     storage_ms: int = 8_000
     """A completion that takes longer is given up and the request answered 503: before the sender's Timer F (32 s)

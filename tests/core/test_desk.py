@@ -54,4 +54,7 @@ def test_it_is_full_on_the_limit_late_ones_included() -> None:
     desk.handle_timeout(at(100))
     before = desk.is_full
     desk.issue(book.take, book.take_late, at(100))
-    assert (before, desk.is_full) == (False, True)
+    assert (before, desk.is_full, desk.is_overfull) == (False, True, False)
+    for _ in range(2):
+        desk.issue(book.take, book.take_late, at(100))
+    assert desk.is_overfull

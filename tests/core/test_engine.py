@@ -581,12 +581,24 @@ def test_past_the_limits_the_answer_is_503() -> None:
     world.datagram(message(number=1))
     world.datagram(message(number=2))
     assert status_of(world.datagram(message(number=3))[0]) == 503
+    assert status_of(world.datagram(message().replace(b"MESSAGE", b"OPTIONS"))[0]) == 200
     with pytest.raises(Unavailable, match="the store has too much to do"):
         world.engine.dump("sip:bob@example.com", None, world.now)
     world = World(limits=Limits(server_transactions_max=1))
     world.hold = {LookUp}
     world.datagram(message(number=1))
     assert status_of(world.datagram(message(number=2))[0]) == 503
+
+
+def test_messages_leave_room_for_registrations() -> None:
+    world = World(limits=Limits(storage_actions_max=2))
+    world.hold = {LookUp, Bind}
+    for number in range(3):
+        world.datagram(message(number=number))
+    for cseq in (1, 2):
+        assert world.datagram(register(cseq=cseq), BOB) == []
+    assert [type(action) for action in world.held] == [LookUp, LookUp, Bind, Bind]
+    assert status_of(world.datagram(register(cseq=3), BOB)[0]) == 503
 
 
 # -- Registrations -----------------------------------------------------------------------------------------------------
