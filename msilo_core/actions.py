@@ -77,7 +77,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         date_hdr: value of Date as received; empty if there was none.
         message_id: number of the row; 0 before it is stored. Ascending in the order of arrival.
         attempts: deliveries begun and failed so far.
-        reached: those of them after which a phone may have it: its answer was lost, or a failure.
+        reached: deliveries after which a phone may have it: its answer was lost, or a failure, or the node that had
+            leased it was gone.
         next_time_s: when it is to be tried again, which a REGISTER does not wait for; 0: whenever there is a reason.
         status: 0 while it waits for delivery; otherwise the status of the response that set it aside.
         reason: why it was set aside, or why the last attempt failed.

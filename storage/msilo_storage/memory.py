@@ -55,6 +55,7 @@ from msilo_storage.rules import (
     look_again_s,
     page_of_users,
     status_after,
+    taken_over,
 )
 from msilo_storage.tables import SCHEMA_VERSION
 
@@ -301,9 +302,10 @@ class MemoryStorage:
         now_ms = self.clock()
         count, busy_ms, is_early = leasable(waiting, dump, now_ms)
         page = rows[:count]
-        messages = tuple(row.message for row in page)
         for row in page:
+            row.message = taken_over(row.message, row.lease_node)
             row.lease_node, row.lease_until_ms = dump.node, now_ms + dump.lease_ms
+        messages = tuple(row.message for row in page)
         for row in page[-1:]:
             row.message = msgspec.structs.replace(row.message, next_time_s=look_again_s(dump))
         return Dumped(dump.token, messages, busy_ms, is_early)

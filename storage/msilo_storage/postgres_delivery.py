@@ -26,6 +26,10 @@ NOW_MS: Final = "(extract(epoch FROM statement_timestamp()) * 1000)::bigint"
 _LOCKED_MS: Final = 100
 
 _MESSAGE: Final = ", ".join(MESSAGE_COLUMNS)
+# As rules.taken_over has it.
+_TAKEN_OVER: Final = ", ".join(f"locked.{column}" for column in MESSAGE_COLUMNS).replace(
+    "locked.reached", "locked.reached + CASE locked.lease_node WHEN '' THEN 0 ELSE 1 END AS reached"
+)
 # `exp_time + 0` and the long order leave but one index to choose, silo_waiting_idx, whatever the statistics say.
 _DUMP: Final = f"""
     WITH given AS (
@@ -67,7 +71,7 @@ _DUMP: Final = f"""
         ) AS message
     ), judged AS (
         SELECT waiting.owner, waiting.host, waiting.asker, waiting.lease_ms, waiting.look_again_s,
-            locked.lease_until, {", ".join(f"locked.{column}" for column in MESSAGE_COLUMNS)},
+            locked.lease_until, {_TAKEN_OVER},
             waiting.n AS n, waiting.id AS number,
             row_number() OVER inbox AS place,
             row_number() OVER inbox <= messages_max AS is_asked_for,
@@ -83,7 +87,7 @@ _DUMP: Final = f"""
         FROM judged WHERE is_free AND is_asked_for AND NOT is_too_early
     ), leased AS (
         UPDATE {{silo}} AS silo SET
-            lease_node = page.asker, lease_until = {NOW_MS} + page.lease_ms,
+            reached = page.reached, lease_node = page.asker, lease_until = {NOW_MS} + page.lease_ms,
             next_time = CASE WHEN page.is_last THEN page.look_again_s ELSE silo.next_time END
         FROM page
         WHERE silo.{{username}} = page.owner AND silo.{{domain}} = page.host AND silo.{{id}} = page.number

@@ -5,7 +5,18 @@ from typing import Final, TypeAlias, TypeVar
 
 import msgspec
 
-from msilo_core.actions import Bind, Binding, Dump, Outcome, Refused, Settle, StorageAction, StorageFailed, Store
+from msilo_core.actions import (
+    Bind,
+    Binding,
+    Dump,
+    Message,
+    Outcome,
+    Refused,
+    Settle,
+    StorageAction,
+    StorageFailed,
+    Store,
+)
 from msilo_core.errors import PeerError, StorageError
 from msilo_core.registrar import Rebinding, Rejection, rebind
 from msilo_core.uri import Aor
@@ -26,6 +37,7 @@ __all__ = [
     "look_again_s",
     "page_of_users",
     "status_after",
+    "taken_over",
 ]
 
 A = TypeVar("A", bound=StorageAction)
@@ -139,6 +151,14 @@ def leasable(waiting: Iterable[tuple[str, int, int]], dump: Dump, now_ms: int) -
             return 0, 0, True
         count += 1
     return count, 0, False
+
+
+def taken_over(message: Message, lease_node: str) -> Message:
+    """Return a message that is leased anew.
+
+    Whoever leased it before, `lease_node`, and never said what became of it may have sent it: a phone may have it.
+    """
+    return msgspec.structs.replace(message, reached=message.reached + 1) if lease_node else message
 
 
 def look_again_s(dump: Dump) -> int:

@@ -63,6 +63,7 @@ from msilo_storage.rules import (
     legible,
     look_again_s,
     status_after,
+    taken_over,
 )
 from msilo_storage.tables import Sql
 
@@ -187,7 +188,7 @@ _OLDEST_WAITING: Final = (
     f" UNION ALL SELECT * FROM ({_READ_WAITING}{_DUE} ORDER BY +silo.{{id}} LIMIT :messages_max)"
     " ORDER BY id LIMIT :messages_max"
 )
-_LEASE: Final = f"UPDATE {{silo}} SET lease_node = ?, lease_until = ? {_ROW}"
+_LEASE: Final = f"UPDATE {{silo}} SET reached = reached + (lease_node <> ''), lease_node = ?, lease_until = ? {_ROW}"
 _LOOK_AGAIN: Final = f"UPDATE {{silo}} SET next_time = ? {_ROW}"
 
 
@@ -201,7 +202,7 @@ def dump(connection: sqlite3.Connection, dumps: Sequence[Dump], sql: Sql) -> lis
         found = [message_from(row) for row in rows]
         waiting = [(*row[-2:], message.next_time_s) for row, message in zip(rows, found, strict=True)]
         count, busy_ms, is_early = leasable(waiting, dump, now_ms)
-        page = found[:count]
+        page = [taken_over(message, node) for message, (node, *_) in zip(found[:count], waiting, strict=False)]
         leases = [(dump.node, now_ms + dump.lease_ms, *owner, message.message_id) for message in page]
         connection.executemany(sql(_LEASE), leases)
         for last in page[-1:]:

@@ -11,12 +11,26 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol, Self, TypeAlias
 
 from tests.runners.peer import Address, Peer, Received
 
-__all__ = ["Answer", "Identity", "Phone", "Prober", "Sender", "assert_in_order", "meanwhile", "pump", "wait"]
+__all__ = [
+    "Answer",
+    "Call",
+    "Identity",
+    "Person",
+    "Phone",
+    "Prober",
+    "Sender",
+    "assert_in_order",
+    "at_two_servers",
+    "meanwhile",
+    "pump",
+    "wait",
+]
 
 Identity: TypeAlias = tuple[str, str, str]
 """Call-ID, CSeq and From tag: what a phone recognises a message by (RFC 3261 section 8.2.2.2)."""
@@ -101,6 +115,7 @@ class Answer:
 @dataclass
 class _Exchange:
     raw: bytes
+    to: Address
     key: str
     began: float
     repeat_at: float
@@ -116,9 +131,10 @@ class _Exchanges:
     def __len__(self) -> int:
         return len(self._under_way)
 
-    def begin(self, key: str, raw: bytes, now: float) -> None:
-        self._under_way[Received(raw).branch] = _Exchange(raw, key, now, now + _REPEAT_S)
-        self._peer.send(raw)
+    def begin(self, key: str, raw: bytes, now: float, to: Address | None = None) -> None:
+        to = to or self._peer.server
+        self._under_way[Received(raw).branch] = _Exchange(raw, to, key, now, now + _REPEAT_S)
+        self._peer.send(raw, to)
 
     def end(self, response: Received, now: float) -> tuple[str, Answer] | None:
         """Return what was answered, and how; None for a provisional response, or the answer to a repeat."""
@@ -136,7 +152,7 @@ class _Exchanges:
                 silent.append((one.key, Answer(0, one.began, now)))
             elif now >= one.repeat_at:
                 one.repeat_at = now + _REPEAT_S
-                self._peer.send(one.raw)
+                self._peer.send(one.raw, one.to)
         return silent
 
 
@@ -224,21 +240,41 @@ class Sender:
             self._next_at = now + self._every_s if self._every_s else 0.0
 
 
+@dataclass(frozen=True)
+class Call:
+    """A MESSAGE as a phone got it.
+
+    Attributes:
+        body: its body.
+        source: who sent it.
+        began: when it came, in seconds.
+        ended: when it was answered.
+    """
+
+    body: bytes
+    source: Address | None
+    began: float
+    ended: float
+
+
 @dataclass
 class _Ringing:
     """A MESSAGE that a phone has not answered yet."""
 
     request: Received
+    status: int
+    began: float
     answer_at: float
 
 
 @dataclass
 class _Line:
-    """One owner on a phone."""
+    """One owner at one registrar."""
 
+    owner: str
+    server: Address
     register_at: float | None = None
     is_registered: bool = False
-    screen: list[bytes] = field(default_factory=list[bytes])
 
 
 class Phone:
@@ -248,18 +284,16 @@ class Phone:
     chance: phones do either.
 
     Attributes:
-        seen: how often each message came, by its body; more than once is a repeat on the wire.
-        twice_at_once: messages that came while their last transaction was not over.
+        calls: every MESSAGE, in the order of the answers; a body that occurs again is a repeat on the wire.
         crowded: messages that came to a contact, from one server, while another was not answered there.
         registrations: what became of each REGISTER.
     """
 
     def __init__(
         self,
-        server: Address,
+        *servers: Address,
         owners: Sequence[str],
         chance: random.Random,
-        *,
         answer_after_s: float = 0.0,
         refresh_s: float = 1e9,
         merges: bool = True,
@@ -267,20 +301,20 @@ class Phone:
         """Make a phone.
 
         Args:
-            server: where it registers.
+            servers: where it registers.
             owners: user parts of its owners.
             chance: decides how repeats are answered, and how soon.
             answer_after_s: most time until a MESSAGE is answered.
             refresh_s: time between two REGISTERs of an owner.
             merges: whether a repeat may be answered 482.
         """
-        self.seen: Counter[bytes] = Counter()
-        self.twice_at_once: list[bytes] = []
+        self.calls: list[Call] = []
         self.crowded: list[bytes] = []
         self.registrations: list[Answer] = []
-        self._peer = Peer(server)
+        self._peer = Peer(servers[0])
         self._exchanges = _Exchanges(self._peer)
-        self._lines = {owner: _Line() for owner in owners}
+        self._lines = {f"{owner} {server}": _Line(owner, server) for owner in owners for server in servers}
+        self._screens: dict[str, list[bytes]] = {owner: [] for owner in owners}
         self._chance = chance
         self._answer_after_s = answer_after_s
         self._refresh_s = refresh_s
@@ -295,18 +329,28 @@ class Phone:
         self._peer.__exit__(None, None, None)
 
     @property
+    def address(self) -> Address:
+        """Its own (host, port)."""
+        return self._peer.address
+
+    @property
     def screen(self) -> list[bytes]:
         """What was shown."""
-        return [body for line in self._lines.values() for body in line.screen]
+        return [body for screen in self._screens.values() for body in screen]
 
     def screen_of(self, owner: str) -> list[bytes]:
         """Return what was shown to one owner, in order."""
-        return self._lines[owner].screen
+        return self._screens[owner]
+
+    @property
+    def seen(self) -> Counter[bytes]:
+        """How often each message came, by its body."""
+        return Counter(call.body for call in self.calls)
 
     @property
     def repeats(self) -> int:
         """Messages that came again, on the wire."""
-        return self.seen.total() - len(self.seen)
+        return len(self.calls) - len(self._bodies)
 
     @property
     def is_registered(self) -> bool:
@@ -328,19 +372,20 @@ class Phone:
                     self._registered(*ended, now)
             else:
                 self._ring(one, now)
-        for owner, answer in self._exchanges.repeat(now):
-            self._registered(owner, answer, now)
+        for key, answer in self._exchanges.repeat(now):
+            self._registered(key, answer, now)
         for ringing in [ringing for ringing in self._ringing if now >= ringing.answer_at]:
             self._ringing.remove(ringing)
-            self._answer(ringing.request)
-        for owner, line in self._lines.items():
+            self.calls.append(Call(ringing.request.body, ringing.request.source, ringing.began, now))
+            self._peer.answer(ringing.request, ringing.status)
+        for key, line in self._lines.items():
             if line.register_at is not None and now >= line.register_at:
                 line.register_at = None
-                self._exchanges.begin(owner, self._peer.registration(owner), now)
+                self._exchanges.begin(key, self._peer.registration(line.owner), now, line.server)
 
-    def _registered(self, owner: str, answer: Answer, now: float) -> None:
+    def _registered(self, key: str, answer: Answer, now: float) -> None:
         self.registrations.append(answer)
-        line = self._lines[owner]
+        line = self._lines[key]
         if answer.status == 200:
             line.is_registered = True
             line.register_at = now + self._refresh_s
@@ -348,30 +393,21 @@ class Phone:
             line.register_at = now + _COME_BACK_S
 
     def _ring(self, request: Received, now: float) -> None:
-        for other in self._ringing:
-            if other.request.branch == request.branch:
-                return
-            if _identity(other.request) == _identity(request):
-                self.twice_at_once.append(request.body)
-            elif (other.request.source, other.request.request_uri) == (request.source, request.request_uri):
-                self.crowded.append(request.body)
-        if self._answer_after_s:
-            self._ringing.append(_Ringing(request, now + self._chance.uniform(0, self._answer_after_s)))
-        else:
-            self._answer(request)
-
-    def _answer(self, request: Received) -> None:
-        identity = _identity(request)
-        body = self._bodies.get(identity)
-        self.seen[request.body] += 1
-        if body is None:
+        if any(other.request.branch == request.branch for other in self._ringing):
+            return
+        way = (request.source, request.request_uri)
+        if any((other.request.source, other.request.request_uri) == way for other in self._ringing):
+            self.crowded.append(request.body)
+        status = 200
+        identity = request.header("Call-ID"), request.header("CSeq"), request.header("From").partition(";tag=")[2]
+        if identity not in self._bodies:
             self._bodies[identity] = request.body
             user = request.request_uri.removeprefix("sip:").partition("@")[0]
-            self._lines[user].screen.append(request.body)
-            self._peer.answer(request)
-        else:
-            assert body == request.body, "another message under the same name"
-            self._peer.answer(request, 482 if self._merges and self._chance.random() < 0.5 else 200)
+            self._screens[user].append(request.body)
+        elif self._merges and self._chance.random() < 0.5:
+            status = 482
+        assert self._bodies[identity] == request.body, "another message under the same name"
+        self._ringing.append(_Ringing(request, status, now, now + self._chance.uniform(0, self._answer_after_s)))
 
 
 _STRANGER = "127.0.0.2"
@@ -434,6 +470,16 @@ class Prober:
         return requests[self._number % len(requests)]
 
 
+def at_two_servers(phones: Sequence[Phone]) -> list[tuple[Call, Call]]:
+    """Return messages that one server sent to one of the phones while another sent it, to the same or the next."""
+    calls = sorted((call for phone in phones for call in phone.calls), key=lambda call: (call.body, call.began))
+    return [
+        (one, other)
+        for one, other in pairwise(calls)
+        if one.body == other.body and one.source != other.source and other.began < one.ended
+    ]
+
+
 def assert_in_order(arrived: Sequence[bytes], answers: dict[bytes, Answer]) -> None:
     """Check that what was answered before another was begun comes before that one.
 
@@ -443,7 +489,3 @@ def assert_in_order(arrived: Sequence[bytes], answers: dict[bytes, Answer]) -> N
     for body in reversed(arrived):
         assert answers[body].began <= earliest_end, f"{body!r} before one that had been answered when it was sent"
         earliest_end = min(earliest_end, answers[body].ended)
-
-
-def _identity(message: Received) -> Identity:
-    return message.header("Call-ID"), message.header("CSeq"), message.header("From").partition(";tag=")[2]

@@ -38,7 +38,7 @@ def test_messages_are_refused_and_phones_register(
         Service(tmp_path, "--backend", backend, storage=storage, config=config) as service,
         Console(storage) as console,
         Sender(service.udp, ["bob"], window=_WINDOW) as sender,
-        Phone(service.udp, owners, chance, refresh_s=0.1) as phone,
+        Phone(service.udp, owners=owners, chance=chance, refresh_s=0.1) as phone,
         Prober(service.udp, every_s=0.01) as prober,
     ):
         people: list[Person] = [sender, phone, prober]

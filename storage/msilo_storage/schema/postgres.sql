@@ -51,8 +51,8 @@ ALTER TABLE {silo}
     ADD COLUMN IF NOT EXISTS date_hdr    BYTEA,
     -- How often it came again after it was stored.
     ADD COLUMN IF NOT EXISTS repeats     INTEGER NOT NULL DEFAULT 0,
-    -- Deliveries begun and failed, those of them that may have reached a phone, what the last one was answered, and when
-    -- the next is due (Unix s, 0: at the next REGISTER).
+    -- Deliveries begun and failed, deliveries after which a phone may have it, what the last one was answered, and
+    -- when the next is due (Unix s, 0: at the next REGISTER).
     ADD COLUMN IF NOT EXISTS attempts    INTEGER NOT NULL DEFAULT 0,
     ADD COLUMN IF NOT EXISTS reached     INTEGER NOT NULL DEFAULT 0,
     ADD COLUMN IF NOT EXISTS last_status INTEGER NOT NULL DEFAULT 0,

@@ -26,8 +26,8 @@ CREATE TABLE IF NOT EXISTS {silo} (
     date_hdr    BLOB,
     -- How often it came again after it was stored.
     repeats     INTEGER NOT NULL DEFAULT 0,
-    -- Deliveries begun and failed, those of them that may have reached a phone, what the last one was answered, and when
-    -- the next is due (Unix s, 0: at the next REGISTER).
+    -- Deliveries begun and failed, deliveries after which a phone may have it, what the last one was answered, and
+    -- when the next is due (Unix s, 0: at the next REGISTER).
     attempts    INTEGER NOT NULL DEFAULT 0,
     reached     INTEGER NOT NULL DEFAULT 0,
     last_status INTEGER NOT NULL DEFAULT 0,
