@@ -60,28 +60,25 @@ _DUMP: Final = f"""
         ) AS candidate
     ), locked AS MATERIALIZED (
         -- One at a time: a join would be planned as a walk over the whole table, where that was small.
-        SELECT message.*
-        FROM waiting CROSS JOIN LATERAL (
+        SELECT
+            waiting.n, waiting.id AS number, waiting.owner, waiting.host, waiting.asker, waiting.lease_ms,
+            waiting.look_again_s, waiting.messages_max, waiting.is_early, waiting.now_s, message.*
+        FROM waiting LEFT JOIN LATERAL (
             SELECT {READ_MESSAGE}, silo.lease_node AS lease_node, silo.lease_until AS lease_until
             FROM {{silo}} AS silo
             WHERE silo.{{username}} = waiting.owner AND silo.{{domain}} = waiting.host AND silo.{{id}} = waiting.id
                 AND silo.{{status}} = 0
             LIMIT 1
             FOR UPDATE SKIP LOCKED
-        ) AS message
+        ) AS message ON true
     ), judged AS (
-        SELECT waiting.owner, waiting.host, waiting.asker, waiting.lease_ms, waiting.look_again_s,
-            locked.lease_until, {_TAKEN_OVER},
-            waiting.n AS n, waiting.id AS number,
+        SELECT n, number, owner, host, asker, lease_ms, look_again_s, lease_until, {_TAKEN_OVER},
             row_number() OVER inbox AS place,
             row_number() OVER inbox <= messages_max AS is_asked_for,
-            NOT is_early AND first_value(locked.next_time) OVER inbox > now_s AS is_too_early,
-            bool_and(
-                locked.id IS NOT NULL AND (locked.lease_until <= {NOW_MS} OR locked.lease_node = asker)
-            ) OVER inbox AS is_free
-        FROM waiting LEFT JOIN locked
-            ON locked.username = waiting.owner AND locked.domain = waiting.host AND locked.id = waiting.id
-        WINDOW inbox AS (PARTITION BY n ORDER BY waiting.id)
+            NOT is_early AND first_value(next_time) OVER inbox > now_s AS is_too_early,
+            bool_and(id IS NOT NULL AND (lease_until <= {NOW_MS} OR lease_node = asker)) OVER inbox AS is_free
+        FROM locked
+        WINDOW inbox AS (PARTITION BY n ORDER BY number)
     ), page AS (
         SELECT *, number = max(number) OVER (PARTITION BY n) AS is_last
         FROM judged WHERE is_free AND is_asked_for AND NOT is_too_early
