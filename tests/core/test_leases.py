@@ -398,6 +398,21 @@ def test_live_message_that_failed_is_tried_again_too() -> None:
     assert body_of(again) == b"hello"
 
 
+def test_all_of_an_inbox_is_tried_at_once_and_not_a_page_each_time() -> None:
+    world = World(limits=Limits(page_messages_max=2))
+    world.datagram(register(), BOB)
+    (live,) = world.datagram(message(b"0", number=0))
+    world.datagram(answer(live, "486 Busy Here"), BOB)
+    for number in range(1, 6):
+        assert [status_of(data) for data in world.datagram(message(b"%d" % number, number=number))] == [202]
+    again, *_ = messages(world.timed(10_000))
+    seen: list[bytes] = []
+    while again:
+        seen.append(body_of(again))
+        again = (world.datagram(answer(again), BOB) or [b""])[0]
+    assert seen == [b"%d" % number for number in range(6)]
+
+
 def test_phone_that_always_errs_does_not_hold_up_the_inbox_for_ever() -> None:
     world, sent = sending(2, Config(delivery=DeliveryConfig(retry_min_s=1, retry_max_s=1)))
     for _ in range(15):
