@@ -1,7 +1,7 @@
 # `make check` is the gate: what it accepts may be merged. PYTHON names the interpreter of the environment.
 PYTHON ?= python
 
-.PHONY: check format lint types imports test coverage coverage-core faults bench instructions docs diagrams
+.PHONY: check format lint types imports test coverage coverage-core faults bench instructions docs diagrams sim mutants
 
 check: lint types imports test
 
@@ -35,6 +35,14 @@ coverage-core:
 # Real processes under real faults, as often as the record has it: an hour. Figures are printed behind the tests.
 faults:
 	MSILO_FAULTS=full $(PYTHON) -m pytest -rP tests/faults
+
+# Many nodes, faults and virtual time: thousands of stories from a seed each, the promises P1 to P10 checked at each step.
+sim:
+	$(PYTHON) -m tests.sim run --seeds 2000 --workers 2
+
+# Deliberate defects, each of which the simulator must find.
+mutants:
+	$(PYTHON) -m tests.sim mutants
 
 bench:
 	$(PYTHON) -m bench store --storage sqlite:///:temporary:

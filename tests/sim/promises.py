@@ -114,6 +114,7 @@ class Row(msgspec.Struct):
         due_s: when it was to be delivered at the earliest; 0: at once.
         leased: how much had happened before it was leased, by process.
         settling: outcomes that a process has asked for since, but for RELEASED.
+        is_tried: whether a phone may have it, as whoever leases it is told.
         outcome: that which was recorded for good.
     """
 
@@ -124,6 +125,7 @@ class Row(msgspec.Struct):
     due_s: int
     leased: dict[str, int] = {}
     settling: set[str] = set()
+    is_tried: bool = False
     outcome: str = ""
 
 
@@ -422,6 +424,8 @@ class Promises:
             raise Broken("P2", f"row {row.number} is {action.outcome}, and no phone said so")
         if action.outcome is Outcome.REFUSED and not any(status >= _FOR_GOOD for status in heard):
             raise Broken("P2", f"row {row.number} is refused, and no phone said so")
+        if action.outcome is Outcome.REFUSED and action.status == 482 and row.is_tried:
+            raise Broken("P3", f"row {row.number} is refused, and 482 says that a phone has it")
 
     def denied(self, process: "Process", action: StorageAction) -> None:
         """The store has carried out an action, and says that it has failed."""
@@ -513,6 +517,7 @@ class Promises:
         elif settle.outcome in (Outcome.FAILED, Outcome.MISSED):
             # An ordinary one from now on; what fell due was due.
             row.due_s = 0
+            row.is_tried |= settle.outcome is Outcome.FAILED
         if row.outcome:
             self._kept.pop(row.number, None)
 
