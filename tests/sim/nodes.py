@@ -15,9 +15,9 @@ from msilo_core.errors import Unavailable
 from msilo_core.parameters import SiloConfig
 from msilo_core.route import Route, ServerRoute, SiloRoute
 from msilo_core.uri import Aor
+from tests.sim.broken import Broken
 from tests.sim.letters import DOMAIN, EPOCH_MS
 from tests.sim.network import Pipe
-from tests.sim.promises import Broken
 from tests.sim.scenario import NodePlan, Role
 from tests.sim.store import StoreLink
 from tests.sim.wire import Address, Wire, parse

@@ -18,13 +18,17 @@ from msilo_core.actions import (
     LookUp,
     Message,
     Remind,
+    Renew,
+    Retry,
     Settle,
     StorageAction,
     StorageFailed,
     Store,
+    Unbind,
 )
 from msilo_storage.memory import MemoryStorage
 from tests.core.world import finished
+from tests.sim.letters import EPOCH_MS
 
 if TYPE_CHECKING:
     from tests.sim.nodes import Process
@@ -41,6 +45,9 @@ METHODS: Final[dict[type, Callable[[MemoryStorage, Any], Any]]] = {
     Settle: MemoryStorage.settle,
     Expire: MemoryStorage.expire,
     Remind: MemoryStorage.remind,
+    Renew: MemoryStorage.renew,
+    Retry: MemoryStorage.retry,
+    Unbind: MemoryStorage.unbind,
 }
 """What carries out each kind of action."""
 
@@ -56,7 +63,7 @@ class SharedStore:
     """
 
     def __init__(self, world: "World") -> None:
-        self.memory = MemoryStorage()
+        self.memory = MemoryStorage(lambda: EPOCH_MS + world.ms)
         self._world = world
 
     def carry_out(self, process: "Process", action: StorageAction) -> Completion:

@@ -8,12 +8,13 @@ from typing import Any, Final
 import msgspec
 
 from tests.sim.agents import TIMED_OUT_MS, Agent
+from tests.sim.broken import Broken
 from tests.sim.fate import Fate
 from tests.sim.letters import EPOCH_MS, Letter
 from tests.sim.network import Network, Pipe, Place
 from tests.sim.nodes import Node, Process
 from tests.sim.phones import Phone
-from tests.sim.promises import Broken, Promises
+from tests.sim.promises import Promises
 from tests.sim.scenario import Event, LetterPlan, Scenario
 from tests.sim.senders import Sender
 from tests.sim.store import SharedStore
@@ -144,7 +145,7 @@ class World:
             if self._is_settled():
                 break
         self.note("nothing waits any more" if self._is_settled() else "it does not come to an end")
-        ends = self.promises.check_end(self._now_s)
+        ends = self.promises.ledger.check_end(self._now_s)
         self._fall_asleep()
         return ends
 
@@ -176,7 +177,7 @@ class World:
 
     def _send(self, plan: LetterPlan) -> None:
         letter = Letter(plan)
-        self.promises.add(letter)
+        self.promises.ledger.add(letter)
         self._senders[plan.sender].send(letter)
 
     def _calm_down(self) -> None:
@@ -192,7 +193,7 @@ class World:
     def _is_settled(self) -> bool:
         processes = [node.process for node in self._nodes.values()]
         return (
-            not self.promises.waiting(self._now_s)
+            not self.promises.ledger.waiting(self._now_s)
             and all(sender.is_done for sender in self._senders.values())
             and all(process is not None and process.engine.is_idle for process in processes)
         )
@@ -256,7 +257,7 @@ def tell(scenario: Scenario, *, is_noted: bool = False) -> Result:
         ends = world.run()
     except Broken as broken:
         promise, text = broken.promise, broken.text
-    ends["messages"] = len(world.promises.letters)
+    ends["messages"] = len(world.promises.ledger.letters)
     ends["repeats"] = world.promises.repeats
     struck = world.fate.struck
     return Result(ends, Counter(struck.values()), tuple(struck), promise, text, world.notes)
