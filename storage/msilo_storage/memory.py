@@ -324,7 +324,7 @@ class MemoryStorage:
         row = self._inboxes.get(settle.owner, {}).get(settle.message_id)
         if row is None:
             return Settled(settle.token, lost=True)
-        if settle.outcome is Outcome.WITHDRAWN:
+        if settle.outcome in (Outcome.DELIVERED, Outcome.WITHDRAWN):
             self._delete(row)
             return Settled(settle.token)
         if row.lease_node != settle.node or row.message.status != 0:
@@ -332,8 +332,6 @@ class MemoryStorage:
         row.lease_node, row.lease_until_ms = "", 0
         message = row.message
         match settle.outcome:
-            case Outcome.DELIVERED:
-                self._delete(row)
             case Outcome.RELEASED:
                 row.message = msgspec.structs.replace(message, next_time_s=settle.next_time_s)
             case Outcome.MISSED:

@@ -171,7 +171,7 @@ _SETTLE: Final = """
         SELECT given.*
         FROM given JOIN {silo} AS silo
             ON silo.{username} = given.username AND silo.{domain} = given.domain AND silo.{id} = given.id
-        WHERE given.outcome = 'withdrawn' OR (silo.lease_node = given.node AND silo.{status} = 0)
+        WHERE given.outcome IN ('delivered', 'withdrawn') OR (silo.lease_node = given.node AND silo.{status} = 0)
         ORDER BY given.username, given.domain, silo.{snd_time} > 0, given.id
         FOR UPDATE OF silo
     ), deleted AS (

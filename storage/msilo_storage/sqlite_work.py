@@ -229,8 +229,7 @@ def renew(connection: sqlite3.Connection, renewals: Sequence[Renew], sql: Sql) -
 
 
 _HELD_ROW: Final = f"{_ROW} AND lease_node = ? AND {{status}} = 0"
-_WITHDRAW: Final = f"DELETE FROM {{silo}} {_ROW}"
-_DELIVER: Final = f"DELETE FROM {{silo}} {_HELD_ROW}"
+_DELETE: Final = f"DELETE FROM {{silo}} {_ROW}"
 _RELEASE: Final = f"UPDATE {{silo}} SET lease_node = '', lease_until = 0, next_time = ? {_HELD_ROW}"
 _MISS: Final = f"UPDATE {{silo}} SET lease_node = '', lease_until = 0, next_time = ?, {{snd_time}} = 0 {_HELD_ROW}"
 _GIVE_BACK: Final = (
@@ -244,10 +243,8 @@ def settle(connection: sqlite3.Connection, settles: Sequence[Settle], sql: Sql) 
     for settle in settles:
         row = (*aor_values(settle.owner), settle.message_id)
         match settle.outcome:
-            case Outcome.WITHDRAWN:
-                cursor = connection.execute(sql(_WITHDRAW), row)
-            case Outcome.DELIVERED:
-                cursor = connection.execute(sql(_DELIVER), (*row, settle.node))
+            case Outcome.DELIVERED | Outcome.WITHDRAWN:
+                cursor = connection.execute(sql(_DELETE), row)
             case Outcome.RELEASED:
                 cursor = connection.execute(sql(_RELEASE), (settle.next_time_s, *row, settle.node))
             case Outcome.MISSED:

@@ -49,6 +49,8 @@ from tests.storage.values import (
     stores,
 )
 
+TAKEN = (Outcome.DELIVERED, Outcome.WITHDRAWN)
+
 
 class TestAppend:
     @pytest.mark.parametrize(
@@ -515,7 +517,7 @@ class TestSettle:
         assert await store.list() == []
         (dead,) = await store.list(dead=True)
         assert (dead.status, dead.reason, dead.attempts) == (noted, "Not Acceptable", 1)
-        assert not await settle(store, number)
+        assert not await settle(store, number, Outcome.FAILED)
 
     @pytest.mark.parametrize(("outcome", "reached"), [(Outcome.FAILED, 1), (Outcome.UNREACHED, 0)])
     async def test_failed(self, store: Storage, peer: Storage, outcome: Outcome, reached: int) -> None:
@@ -542,16 +544,25 @@ class TestSettle:
         assert [m.next_time_s for m in await store.list()] == [NOW_S + 7]
         assert len((await dump(peer, node="two")).messages) == 1
 
+    @pytest.mark.parametrize("outcome", TAKEN)
     @pytest.mark.parametrize("holder", ["", "one", "two"])
-    async def test_withdrawn_needs_no_lease(self, store: Storage, holder: str) -> None:
+    async def test_what_a_phone_has_needs_no_lease(self, store: Storage, outcome: Outcome, holder: str) -> None:
         (number,) = await append(store, message())
         if holder:
             await dump(store, node=holder)
-        assert await settle(store, number, Outcome.WITHDRAWN, node="one")
+        assert await settle(store, number, outcome, node="one")
         assert await store.list() == []
-        assert not await settle(store, number, Outcome.WITHDRAWN, node="one")
+        assert not await settle(store, number, outcome, node="one")
 
-    @pytest.mark.parametrize("outcome", [o for o in Outcome if o is not Outcome.WITHDRAWN])
+    @pytest.mark.parametrize("outcome", TAKEN)
+    async def test_what_a_phone_has_is_not_set_aside(self, store: Storage, outcome: Outcome) -> None:
+        (number,) = await append(store, message())
+        await dump(store, node="two")
+        assert await settle(store, number, Outcome.REFUSED, status=488, node="two")
+        assert await settle(store, number, outcome, node="one")
+        assert await store.list(dead=True) == []
+
+    @pytest.mark.parametrize("outcome", [o for o in Outcome if o not in TAKEN])
     @pytest.mark.parametrize("holder", ["", "two"])
     async def test_only_who_holds_the_lease_may_settle(self, store: Storage, outcome: Outcome, holder: str) -> None:
         (number,) = await append(store, message())
@@ -567,8 +578,8 @@ class TestSettle:
         (number,) = await append(store, message())
         await dump(store, node="one", lease_ms=0)
         await dump(peer, node="two")
-        assert not await settle(store, number, Outcome.DELIVERED, node="one")
-        assert await settle(peer, number, Outcome.DELIVERED, node="two")
+        assert not await settle(store, number, Outcome.FAILED, node="one")
+        assert await settle(peer, number, Outcome.FAILED, node="two")
 
     async def test_a_lease_that_ran_out_and_nobody_took_still_counts(self, store: Storage) -> None:
         (number,) = await append(store, message())
@@ -590,7 +601,7 @@ class TestSettle:
             Settle(2, BOB, numbers[0], "one", Outcome.DELIVERED),
             Settle(3, BOB, numbers[1], "one", Outcome.REFUSED, 488),
             # It was given back by the first.
-            Settle(4, BOB, numbers[3], "one", Outcome.DELIVERED),
+            Settle(4, BOB, numbers[3], "one", Outcome.FAILED, 480),
             Settle(5, BOB, numbers[2], "one", Outcome.FAILED, 480),
             Settle(6, BOB, numbers[2], "one", Outcome.WITHDRAWN),
             Settle(7, BOB, numbers[4], "one", Outcome.RELEASED),
