@@ -1,4 +1,7 @@
-"""Defects that somebody could make, as patches: the simulator is worth what it finds of them."""
+"""Defects that somebody could make, as patches: the simulator is worth what it finds of them.
+
+The first line of a patch names the promise that it breaks, and says how.
+"""
 
 import os
 import shutil
@@ -16,7 +19,15 @@ _NEEDED: Final = ("msilo_core", "storage", "runners", "examples", "fuzz", "tests
 
 
 def catch(patch: Path, seeds: int) -> str:
-    """Tell stories with a defect until one breaks a promise; return which and how, or an empty string if none does."""
+    """Tell stories with a defect until one breaks the promise.
+
+    Returns:
+        Which and how, or an empty string if none does.
+
+    Raises:
+        RuntimeError: something else is broken by it.
+    """
+    promise = patch.read_text().partition(":")[0]
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
         for name in _NEEDED:
@@ -27,7 +38,7 @@ def catch(patch: Path, seeds: int) -> str:
         ran = subprocess.run(
             command, cwd=copy, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False
         )
-    found = [line for line in ran.stderr.splitlines() if line.startswith("seed ")]
-    if not found and ran.returncode:
-        raise RuntimeError(ran.stderr)
-    return found[0] if found else ""
+    found = next((line for line in ran.stderr.splitlines() if line.startswith("seed ")), "")
+    if ran.returncode and f" breaks {promise}: " not in found:
+        raise RuntimeError(found or ran.stderr)
+    return found
