@@ -186,10 +186,11 @@ class Engine(Element):
 
     def handle_timeout(self, now: Moment) -> list[Action]:
         """Do what is due; called early, nothing."""
-        actions = super().handle_timeout(now)
+        # First of all what may not be sent any more: a process that slept beyond the end of a lease has no right to it.
+        actions = self._silo.handle_timeout(self._told(now))
+        actions += super().handle_timeout(now)
         now = self._told(now)
         actions += self._desk.handle_timeout(now)
-        actions += self._silo.handle_timeout(now)
         actions += self._housekeeping.handle_timeout(now)
         return actions
 

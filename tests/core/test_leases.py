@@ -124,6 +124,15 @@ def test_what_could_not_be_renewed_is_sent_no_more_and_leased_anew() -> None:
     assert world.waiting() == [b"1"]
 
 
+def test_process_that_slept_beyond_the_end_sends_nothing_more() -> None:
+    world, _ = sending()
+    world.hold = {Dump}
+    world.mono_ms += LEASE_MS
+    # Timer E is due as well.
+    assert not [sent for sent in world.carry_out(world.engine.handle_timeout(world.now)) if status_of(sent) == 0]
+    assert world.engine.statistics.lost_leases == 1
+
+
 def test_answer_that_comes_after_the_end_counts() -> None:
     world, first = sending()
     world.hold = {Renew}
