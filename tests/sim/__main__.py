@@ -107,11 +107,11 @@ def _keep(seed: int, messages: int) -> None:
 
 def _summary(seeds: int, counts: Counter[str], faults: Counter[str], broken: int, seconds: float) -> str:
     refused_at_once = counts["not accepted"]
-    accepted = sum(counts[end] for end in ("delivered", "refused", "expired"))
+    accepted = sum(counts[end] for end in ("delivered", "refused", "expired", "removed"))
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(faults.items()))
     return (
         f"{seeds} seeds, {counts['messages']} messages: {accepted} accepted ({counts['delivered']} delivered, "
-        f"{counts['refused']} refused, {counts['expired']} expired), {refused_at_once} not accepted; "
+        f"{counts['refused']} refused, {counts['expired']} expired, {counts['removed']} removed), {refused_at_once} not accepted; "
         f"{counts['repeats']} repeats at phones; faults: {kinds}; {broken} violations; {seconds:.0f} s"
     )
 

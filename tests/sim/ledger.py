@@ -58,7 +58,9 @@ class Row(msgspec.Struct):
         leased: how much had happened before it was leased, by process.
         settling: processes that have asked for an outcome since, but for RELEASED.
         is_tried: whether a phone may have it, as whoever leases it is told.
-        outcome: that which was recorded for good, or ``expired``.
+        is_requeued: whether an operator let it wait once more.
+        ended_by: name of the process that recorded the outcome.
+        outcome: that which was recorded for good, or ``expired``, or ``removed`` by an operator.
     """
 
     number: int
@@ -71,6 +73,8 @@ class Row(msgspec.Struct):
     leased: dict[str, int]
     settling: set[str]
     is_tried: bool = False
+    is_requeued: bool = False
+    ended_by: str = ""
     outcome: str = ""
 
 
@@ -238,7 +242,7 @@ class Ledger:
         row.settling.discard(process.lease_name)
         if lost:
             return
-        if row.outcome and (row.outcome, settle.outcome) != (Outcome.REFUSED, Outcome.WITHDRAWN):
+        if row.outcome and (row.outcome != Outcome.REFUSED or settle.outcome not in _TAKEN):
             # One device may refuse what another one takes later.
             raise Broken("P2", f"row {row.number} is {settle.outcome}, and was {row.outcome}")
         row.holder = ""
@@ -246,6 +250,7 @@ class Ledger:
             if not row.letter.screens:
                 raise Broken("P2", f"row {row.number} is {settle.outcome}, and no phone has shown it")
             self._end(row, settle.outcome)
+            row.ended_by = process.lease_name
         elif settle.outcome is Outcome.REFUSED:
             self._end(row, settle.outcome)
             self._dead[row.number] = row
@@ -268,6 +273,21 @@ class Ledger:
             self._end(row, row.outcome or "expired")
         if count != len(gone):
             raise Broken("P2", f"{count} expired, and {len(gone)} are gone")
+
+    def swept(self) -> None:
+        """An operator has requeued or purged something."""
+        memory_rows = self._world.store.memory._rows
+        for row in (*self._kept.values(), *self._dead.values()):
+            memory_row = memory_rows.get(row.number)
+            if memory_row is None:
+                if row.holder and row.held_until_ms > self._world.ms:
+                    raise Broken("P8", f"row {row.number} is deleted, which {row.holder} holds")
+                self._end(row, "removed")
+            elif memory_row.message.status == 0 and row.number in self._dead:
+                # As if it had never been tried.
+                del self._dead[row.number]
+                self._kept[row.number] = row
+                row.outcome, row.is_tried, row.is_requeued = "", False, True
 
     # -- The end -------------------------------------------------------------------------------------------------------
 

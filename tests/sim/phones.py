@@ -137,7 +137,7 @@ class Phone(Agent):
         world = self._world
         world.note(f"{self.name} is told {status or 'nothing'} of its REGISTER")
         if status == 200:
-            wait_ms = 20_000 if world.is_calm else 1000 * self.plan.refresh_s
+            wait_ms = 1000 * self.plan.refresh_s
             if not expires_s:
                 return
         else:

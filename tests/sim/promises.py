@@ -57,6 +57,7 @@ class Branch(msgspec.Struct):
         remote: where it goes.
         token: of its Send.
         began_ms: when.
+        began_s: when, by the clock of the process.
         is_over: whether it failed, or was finally answered.
     """
 
@@ -67,6 +68,7 @@ class Branch(msgspec.Struct):
     remote: Address
     token: int
     began_ms: int
+    began_s: int
     is_over: bool = False
 
 
@@ -157,7 +159,7 @@ class Promises:
             letter = self.letter_of(wire)
             is_stored = wire.branch.endswith(f".{DELIVERY_MARK}")
             row = self.ledger.leased_row(process, letter) if is_stored else None
-            branch = Branch(process, letter, row, wire.request_uri, remote, token, self._world.ms)
+            branch = Branch(process, letter, row, wire.request_uri, remote, token, self._world.ms, process.now.unix_s)
         row = branch.row
         number = f", row {row.number}," if row else ""
         what = f"{process.lease_name} sends {branch.letter.name}{number} to {branch.target}"
@@ -212,7 +214,8 @@ class Promises:
             raise Broken("P5", f"{what} after it expired")
         if now_s < row.due_s:
             raise Broken("P5", f"{what} before it is due")
-        if row.outcome and row.outcome != Outcome.WITHDRAWN:
+        # Another node may say that a phone has it when its lease has ended long since.
+        if row.outcome and row.outcome != Outcome.WITHDRAWN and row.ended_by in ("", process.lease_name):
             raise Broken("P2", f"{what}, which was {row.outcome}")
         self._check_repeat(process, row, what)
         leased = row.leased[process.lease_name]
@@ -294,11 +297,13 @@ class Promises:
             return
         # What its owner saw on another device, in its turn, comes to this one when it can: each node knows of its own
         # requests only, and a process that died could not say that it was delivered. A packet may come so late that its
-        # sender has given up, or died, before the newer one was sent. And what is deferred comes in its own time.
+        # sender has given up, or died, before the newer one was sent. By the clock of another node it
+        # may have expired. And what is deferred, or requeued, comes in its own time.
         is_elsewhere = bool(branch.letter.screens)
         is_late = branch.began_ms + TIMED_OUT_MS <= brought_by.began_ms or not branch.process.is_alive
-        is_deferred = row.message.snd_time_s or newest.message.snd_time_s
-        if not (is_elsewhere or is_late or is_deferred or branch.is_over):
+        is_expired = row.message.exp_time_s <= brought_by.began_s
+        is_deferred = row.is_requeued or row.message.snd_time_s or newest.message.snd_time_s
+        if not (is_elsewhere or is_late or is_expired or is_deferred or branch.is_over):
             raise Broken("P4", f"{phone.name} shows row {row.number} after row {newest.number}")
 
     # -- Between nodes and the store -----------------------------------------------------------------------------------

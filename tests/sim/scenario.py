@@ -8,7 +8,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-__all__ = ["Event", "Fault", "LetterPlan", "NodePlan", "PhonePlan", "Role", "Scenario", "draw"]
+__all__ = ["OPERATOR", "Event", "Fault", "LetterPlan", "NodePlan", "PhonePlan", "Role", "Scenario", "draw"]
 
 Role: TypeAlias = Literal["server", "silo", "deferred"]
 """Which route the nodes have: :class:`msilo_core.ServerRoute`, :class:`msilo_core.SiloRoute`, or the example that
@@ -94,10 +94,11 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
         kind: of a phone: ``on`` it registers; ``off`` it leaves; ``vanish`` its battery is empty, and it forgets;
             ``move`` it gets another address, and registers; ``break`` its connections end. Of a node: ``crash``,
             ``stop`` (gracefully), ``pause`` (it does nothing for a while), ``dump`` (the application asks for a
-            delivery).
-        who: name of the phone or the node.
-        ms: how long; until the node is back, for instance.
-        owner: of ``dump``.
+            delivery), ``step`` (its clock is set). Of the operator: ``requeue`` what was set aside, ``purge`` what was
+            set aside or waits.
+        who: name of the phone or the node, or ``operator``.
+        ms: how long; until the node is back, for instance; how far its clock is ahead from then on.
+        owner: of ``dump``, ``requeue`` and ``purge``.
     """
 
     at_ms: int
@@ -134,6 +135,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
         seed: all chance comes from it.
         role: what the nodes are.
         silo: parameters of msilo that are not the default's.
+        delivery: settings of the delivery that are not.
         limits: limits that are not.
         calm_ms: from here on nothing goes wrong, and every owner has a phone that takes what comes.
         only: names of the single faults that strike, where not all do that the rates give.
@@ -142,6 +144,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     role: Role = "server"
     silo: dict[str, int | str] = {}
+    delivery: dict[str, int] = {}
     limits: dict[str, int] = {}
     calm_ms: int = 60_000
     nodes: tuple[NodePlan, ...] = ()
@@ -156,6 +159,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
         """All who have a phone, in the order of their first."""
         return list(dict.fromkeys(phone.owner for phone in self.phones))
 
+
+OPERATOR: Final = "operator"
 
 _SMALL: Final = {
     "page_messages_max": (1, 2, 3),
@@ -184,7 +189,11 @@ def draw(seed: int, letters: int = 0) -> Scenario:
     source = random.Random(seed)
     calm_ms = source.choice((40_000, 80_000, 120_000, 200_000))
     role: Role = source.choice(("server", "server", "server", "server", "deferred", "silo"))
-    nodes = tuple(NodePlan(name=f"n{number}") for number in range(source.choice((1, 1, 2, 2, 3))))
+    is_skewed = source.random() < 0.4
+    nodes = tuple(
+        NodePlan(name=f"n{number}", skew_ms=_skew_ms(source) if is_skewed else 0)
+        for number in range(source.choice((1, 1, 2, 2, 3)))
+    )
     owners = [f"u{number}" for number in range(source.choice((1, 1, 2, 3)))]
     phones = _phones(source, owners)
     count = letters or source.randint(20, 60)
@@ -198,14 +207,32 @@ def draw(seed: int, letters: int = 0) -> Scenario:
         seed=seed,
         role=role,
         silo=silo,
+        delivery=_delivery(source),
         limits={name: source.choice(_SMALL[name]) for name in names},
         calm_ms=calm_ms,
         nodes=nodes,
         phones=phones,
         letters=_letters(source, count, calm_ms, owners, role),
-        events=(*_phone_events(source, phones, calm_ms), *_node_events(source, nodes, owners, calm_ms)),
+        events=(
+            *_phone_events(source, phones, calm_ms),
+            *_node_events(source, nodes, owners, calm_ms, is_skewed),
+            *_operator_events(source, owners, calm_ms),
+        ),
         faults=_faults(source, nodes, phones, calm_ms) if source.random() < 0.95 else (),
     )
+
+
+def _skew_ms(source: random.Random) -> int:
+    return source.choice((0, source.randint(-2_000, 2_000), source.randint(-60_000, 60_000), 300_000, -300_000))
+
+
+def _delivery(source: random.Random) -> dict[str, int]:
+    return {
+        "lease": source.choice((3, 5, 15)),
+        "retry_min": source.choice((1, 5)),
+        "retry_max": source.choice((10, 30, 900)),
+        "retry_look": source.choice((1, 5)),
+    }
 
 
 def _phones(source: random.Random, owners: list[str]) -> tuple[PhonePlan, ...]:
@@ -274,23 +301,38 @@ def _phone_events(source: random.Random, phones: tuple[PhonePlan, ...], calm_ms:
 
 
 def _node_events(
-    source: random.Random, nodes: tuple[NodePlan, ...], owners: list[str], calm_ms: int
+    source: random.Random, nodes: tuple[NodePlan, ...], owners: list[str], calm_ms: int, is_skewed: bool
 ) -> tuple[Event, ...]:
     events: list[Event] = []
+    kinds = ("crash", "crash", "stop", "pause", "dump", *(["step"] if is_skewed else []))
     for node in nodes:
         for _ in range(source.choice((0, 0, 1, 2, 3))):
-            kind = source.choice(("crash", "crash", "stop", "pause", "dump"))
+            kind = source.choice(kinds)
             long_ms = {"pause": 5_000, "dump": 1}.get(kind, source.choice((500, 5_000, 60_000)))
             events.append(
                 Event(
                     at_ms=source.randrange(calm_ms),
                     kind=kind,
                     who=node.name,
-                    ms=source.randint(1, long_ms),
+                    ms=_skew_ms(source) if kind == "step" else source.randint(1, long_ms),
                     owner=source.choice(owners) if kind == "dump" else "",
                 )
             )
     return tuple(events)
+
+
+def _operator_events(source: random.Random, owners: list[str], calm_ms: int) -> tuple[Event, ...]:
+    if source.random() < 0.8:
+        return ()
+    return tuple(
+        Event(
+            at_ms=source.randrange(calm_ms),
+            kind=source.choice(("requeue", "requeue", "purge")),
+            who=OPERATOR,
+            owner=source.choice(owners),
+        )
+        for _ in range(source.randint(1, 3))
+    )
 
 
 def _faults(

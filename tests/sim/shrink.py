@@ -5,7 +5,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from tests.sim.scenario import Scenario
+from tests.sim.scenario import OPERATOR, Scenario
 from tests.sim.world import tell
 
 __all__ = ["shrink"]
@@ -67,7 +67,7 @@ def _thin_field(shrinker: _Shrinker, field: str) -> None:
         changes: dict[str, object] = {field: tuple(fewer)}
         if field in ("phones", "nodes"):
             left = msgspec.structs.replace(shrinker.scenario, **changes)
-            names = {phone.name for phone in left.phones} | {node.name for node in left.nodes}
+            names = {phone.name for phone in left.phones} | {node.name for node in left.nodes} | {OPERATOR}
             changes["events"] = tuple(event for event in left.events if event.who in names)
             changes["letters"] = tuple(letter for letter in left.letters if letter.owner in left.owners)
         return changes

@@ -26,9 +26,10 @@ from msilo_core.actions import (
     Store,
     Unbind,
 )
+from msilo_core.uri import Aor
 from msilo_storage.memory import MemoryStorage
 from tests.core.world import finished
-from tests.sim.letters import EPOCH_MS
+from tests.sim.letters import DOMAIN, EPOCH_MS
 
 if TYPE_CHECKING:
     from tests.sim.nodes import Process
@@ -71,6 +72,13 @@ class SharedStore:
         completion: Completion = finished(METHODS[type(action)](self.memory, [action]))[0]
         self._world.promises.done(process, action, completion)
         return completion
+
+    def operate(self, kind: str, owner: str) -> None:
+        """Do what an operator does: requeue or purge what there is of an owner."""
+        aor = str(Aor(owner, DOMAIN))
+        swept = self.memory.requeue(owner=aor) if kind == "requeue" else self.memory.purge(owner=aor, waiting=True)
+        self._world.note(f"the operator does {kind} of {owner}: {finished(swept).done}")
+        self._world.promises.ledger.swept()
 
 
 class _Batch:

@@ -31,7 +31,7 @@ def test_promises_hold(first: int) -> None:
         result = tell(draw(seed))
         assert not result.promise, f"seed {seed}: {result.text}"
         assert (
-            sum(result.counts[end] for end in ("delivered", "refused", "expired", "withdrawn", "not accepted"))
+            sum(result.counts[end] for end in ("delivered", "refused", "expired", "removed", "not accepted"))
             == (result.counts["messages"])
         )
 

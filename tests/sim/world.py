@@ -15,7 +15,7 @@ from tests.sim.network import Network, Pipe, Place
 from tests.sim.nodes import Node, Process
 from tests.sim.phones import Phone
 from tests.sim.promises import Promises
-from tests.sim.scenario import Event, LetterPlan, Scenario
+from tests.sim.scenario import OPERATOR, Event, LetterPlan, Scenario
 from tests.sim.senders import Sender
 from tests.sim.store import SharedStore
 from tests.sim.wire import Address
@@ -151,12 +151,17 @@ class World:
 
     def _happen(self, event: Event) -> None:
         node = self._nodes.get(event.who)
-        if node is None:
+        if event.who == OPERATOR:
+            self.store.operate(event.kind, event.owner)
+        elif node is None:
             self._happen_to_phone(self._phones[event.who], event.kind)
         elif event.kind == "crash":
             node.crash(event.ms)
         elif event.kind == "stop":
             node.stop(event.ms)
+        elif event.kind == "step":
+            self.note(f"the clock of {event.who} is set")
+            node.skew_ms = event.ms
         elif node.process is not None:
             self.note(f"{event.who}: {event.kind}")
             if event.kind == "pause":
