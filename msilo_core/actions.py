@@ -314,9 +314,9 @@ class Renew(msgspec.Struct, frozen=True, tag=True, gc=False):
 class Settle(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Record what became of a message. Answer: :class:`Settled`.
 
-    Only who holds the lease may settle; DELIVERED and WITHDRAWN need none: a phone has it. `status` and `reason` say more for REFUSED, FAILED and
-    UNREACHED. A deferred message that was tried in vain or MISSED is an ordinary one from then on: its ``snd_time``
-    becomes 0.
+    Only who holds the lease may settle; DELIVERED and WITHDRAWN need none: a phone has it. `status` and `reason` say
+    more for REFUSED, FAILED and UNREACHED. A deferred message that was tried in vain or MISSED is an ordinary one from
+    then on: its ``snd_time`` becomes 0.
 
     Attributes:
         next_time_s: when to try again what stays; 0: at the next REGISTER.

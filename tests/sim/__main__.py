@@ -111,7 +111,8 @@ def _summary(seeds: int, counts: Counter[str], faults: Counter[str], broken: int
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(faults.items()))
     return (
         f"{seeds} seeds, {counts['messages']} messages: {accepted} accepted ({counts['delivered']} delivered, "
-        f"{counts['refused']} refused, {counts['expired']} expired, {counts['removed']} removed), {refused_at_once} not accepted; "
+        f"{counts['refused']} refused, {counts['expired']} expired, {counts['removed']} removed), "
+        f"{refused_at_once} not accepted; "
         f"{counts['repeats']} repeats at phones; faults: {kinds}; {broken} violations; {seconds:.0f} s"
     )
 

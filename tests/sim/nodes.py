@@ -114,7 +114,9 @@ class Process:
             Config(
                 node=lease_name,
                 silo=msgspec.convert(scenario.silo, SiloConfig),
-                delivery=DeliveryConfig(**{f"{name}_s": value for name, value in scenario.delivery.items()}),
+                delivery=msgspec.convert(
+                    {f"{name}_s": value for name, value in scenario.delivery.items()}, DeliveryConfig
+                ),
             ),
             self.limits,
             entropy=random.Random(f"{scenario.seed} {lease_name}"),
