@@ -15,6 +15,7 @@ import msilo_storage
 # Modules whose names are for the core's other modules, the runners and the stores; not for a user.
 _INTERNAL = {
     "admission",
+    "cpim",
     "desk",
     "digest",
     "element",
@@ -27,6 +28,7 @@ _INTERNAL = {
     "head",
     "housekeeping",
     "identity",
+    "imdn",
     "inbox",
     "intake",
     "keyring",
