@@ -80,6 +80,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         reached: deliveries after which a phone may have it: its answer was lost, or a failure, or the node that had
             leased it was gone.
         next_time_s: when it is to be tried again, which a REGISTER does not wait for; 0: whenever there is a reason.
+        imdn: 1 if its sender is to be told should it never be delivered (RFC 5438), as he asked, and was not told yet;
+            else 0.
         status: 0 while it waits for delivery; otherwise the status of the response that set it aside.
         reason: why it was set aside, or why the last attempt failed.
     """
@@ -103,6 +105,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     attempts: int = 0
     reached: int = 0
     next_time_s: int = 0
+    imdn: int = 0
     status: int = 0
     reason: str = ""
 
@@ -316,7 +319,7 @@ class Settle(msgspec.Struct, frozen=True, tag=True, gc=False):
 
     Only who holds the lease may settle; DELIVERED and WITHDRAWN need none: a phone has it. `status` and `reason` say
     more for REFUSED, FAILED and UNREACHED. A deferred message that was tried in vain or MISSED is an ordinary one from
-    then on: its ``snd_time`` becomes 0.
+    then on: its ``snd_time`` becomes 0. Of one that is REFUSED its sender has been told: its ``imdn`` becomes 0.
 
     Attributes:
         next_time_s: when to try again what stays; 0: at the next REGISTER.
@@ -478,10 +481,17 @@ class Settled(msgspec.Struct, frozen=True, tag=True, gc=False):
 
 
 class Expired(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """How many messages were deleted."""
+    """How many messages were deleted.
+
+    Attributes:
+        messages: how many; 0: there are no more that can be deleted now.
+        untold: those of them with an :attr:`Message.imdn`, oldest end first, a bounded number: their senders have not
+            been told yet, and nobody else will do it.
+    """
 
     token: int
     messages: int
+    untold: tuple[Message, ...] = ()
 
 
 class Due(msgspec.Struct, frozen=True, tag=True, gc=False):

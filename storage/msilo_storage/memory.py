@@ -46,6 +46,7 @@ from msilo_storage.rules import (
     DUE_ROWS_MAX,
     EXPIRE_ROWS_MAX,
     RETRY_ROWS_MAX,
+    UNTOLD_ROWS_MAX,
     Inventory,
     RowError,
     fold,
@@ -346,6 +347,7 @@ class MemoryStorage:
                     status=status_after(settle),
                     reason=legible(settle.reason),
                     snd_time_s=message.snd_time_s if settle.outcome is Outcome.REFUSED else 0,
+                    imdn=0 if settle.outcome is Outcome.REFUSED else message.imdn,
                 )
         return Settled(settle.token)
 
@@ -353,7 +355,13 @@ class MemoryStorage:
         now_s = expire.now_ms // 1000
         expired = [
             row for row in self._rows.values() if row.message.exp_time_s <= now_s and row.lease_until_ms <= self.clock()
-        ][:EXPIRE_ROWS_MAX]
+        ]
+        expired.sort(key=lambda row: row.message.exp_time_s)
+        untold = [row for row in expired if row.message.imdn][:UNTOLD_ROWS_MAX]
+        if len(untold) == UNTOLD_ROWS_MAX:
+            expired = untold
+        else:
+            expired = untold + [row for row in expired if not row.message.imdn][:EXPIRE_ROWS_MAX]
         for row in expired:
             self._delete(row)
         for owner, bindings in list(self._inventory.items()):
@@ -362,7 +370,7 @@ class MemoryStorage:
                 self._inventory[owner] = alive
             else:
                 del self._inventory[owner]
-        return Expired(expire.token, len(expired))
+        return Expired(expire.token, len(expired), tuple(row.message for row in untold))
 
     def _remind(self, remind: Remind) -> Due:
         now_s = remind.now_s

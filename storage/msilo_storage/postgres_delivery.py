@@ -188,7 +188,8 @@ _SETTLE: Final = """
         UPDATE {silo} AS silo SET lease_node = '', lease_until = 0, attempts = silo.attempts + 1,
             reached = silo.reached + CASE held.outcome WHEN 'unreached' THEN 0 ELSE 1 END, next_time = held.next_time,
             {status} = held.new_status, last_status = held.response, reason = held.why,
-            {snd_time} = CASE held.outcome WHEN 'refused' THEN silo.{snd_time} ELSE 0 END
+            {snd_time} = CASE held.outcome WHEN 'refused' THEN silo.{snd_time} ELSE 0 END,
+            imdn = CASE held.outcome WHEN 'refused' THEN 0 ELSE silo.imdn END
         FROM held
         WHERE silo.{username} = held.username AND silo.{domain} = held.domain AND silo.{id} = held.id
             AND held.outcome IN ('failed', 'unreached', 'refused')

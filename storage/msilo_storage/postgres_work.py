@@ -32,12 +32,13 @@ from msilo_core.registrar import Rejection, preferred
 from msilo_core.uri import Aor
 from msilo_core.users import User
 from msilo_storage.lanes import Connection, transaction
-from msilo_storage.postgres_delivery import NOW_MS
+from msilo_storage.postgres_delivery import NOW_MS, message_of
 from msilo_storage.rows import (
     BINDING_COLUMNS,
     NEW_MESSAGE_COLUMNS,
     NEW_MESSAGE_WORDS,
     NEW_USER_COLUMNS,
+    READ_MESSAGE,
     USER_COLUMNS,
     aor_values,
     binding_from,
@@ -47,7 +48,7 @@ from msilo_storage.rows import (
     user_from,
     user_values,
 )
-from msilo_storage.rules import DUE_ROWS_MAX, EXPIRE_ROWS_MAX, Inventory, fold, inbox_full
+from msilo_storage.rules import DUE_ROWS_MAX, EXPIRE_ROWS_MAX, UNTOLD_ROWS_MAX, Inventory, fold, inbox_full
 from msilo_storage.tables import Sql
 
 __all__ = [
@@ -70,19 +71,20 @@ __all__ = [
 _NEW_COLUMNS: Final = ", ".join(NEW_MESSAGE_COLUMNS)
 _OFTEN_SHARED: Final = (
     "domain", "inc_time", "exp_time", "snd_time", "ctype", "cseq", "date_hdr", "attempts", "reached", "next_time",
+    "imdn",
 )  # fmt: skip
 _INSERT: Final = rf"""
     INSERT INTO {{silo}} AS silo ({NEW_MESSAGE_WORDS})
     SELECT
-        username, coalesce(domain, $20), src_addr, dst_addr, coalesce(inc_time, $21), coalesce(exp_time, $22),
-        coalesce(snd_time, $23), coalesce(ctype, $24), body, '\x' || encode(extra_hdrs, 'hex'),
-        callid, coalesce(cseq, $25), from_tag, from_hdr, to_hdr, coalesce(date_hdr, $26), coalesce(attempts, $27),
-        coalesce(reached, $28), coalesce(next_time, $29)
+        username, coalesce(domain, $21), src_addr, dst_addr, coalesce(inc_time, $22), coalesce(exp_time, $23),
+        coalesce(snd_time, $24), coalesce(ctype, $25), body, '\x' || encode(extra_hdrs, 'hex'),
+        callid, coalesce(cseq, $26), from_tag, from_hdr, to_hdr, coalesce(date_hdr, $27), coalesce(attempts, $28),
+        coalesce(reached, $29), coalesce(next_time, $30), coalesce(imdn, $31)
     FROM unnest(
         $1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[],
         $7::bigint[], $8::text[], $9::bytea[], $10::bytea[],
         $11::text[], $12::int[], $13::text[], $14::bytea[], $15::bytea[], $16::bytea[],
-        $17::int[], $18::int[], $19::bigint[]
+        $17::int[], $18::int[], $19::bigint[], $20::int[]
     ) WITH ORDINALITY AS given ({_NEW_COLUMNS}, n)
     ORDER BY n
     ON CONFLICT ({{username}}, {{domain}}, {{callid}}, cseq, from_tag) WHERE cseq >= 0
@@ -309,7 +311,7 @@ _DELETE_EXPIRED: Final = f"""
     WITH expired AS MATERIALIZED (
         SELECT silo.{{username}} AS username, silo.{{domain}} AS domain, silo.{{id}} AS id
         FROM {{silo}} AS silo
-        WHERE silo.{{exp_time}} <= $1 AND silo.lease_until <= {NOW_MS}
+        WHERE silo.{{exp_time}} <= $1 AND silo.lease_until <= {NOW_MS} AND silo.imdn = 0
         ORDER BY silo.{{exp_time}}
         LIMIT $2
         FOR UPDATE SKIP LOCKED
@@ -317,6 +319,7 @@ _DELETE_EXPIRED: Final = f"""
     DELETE FROM {{silo}} AS silo USING expired
     WHERE silo.{{username}} = expired.username AND silo.{{domain}} = expired.domain AND silo.{{id}} = expired.id
 """
+_DELETE_UNTOLD: Final = _DELETE_EXPIRED.replace("imdn = 0", "imdn <> 0") + f"    RETURNING {READ_MESSAGE}"
 _DELETE_EXPIRED_BINDINGS: Final = """
     WITH expired AS MATERIALIZED (
         SELECT username, domain, contact
@@ -334,11 +337,18 @@ _DELETE_EXPIRED_BINDINGS: Final = """
 
 async def expire(connection: Connection, expires: Sequence[Expire], sql: Sql) -> list[Expired]:
     answers: list[Expired] = []
-    for expire in expires:
-        now_s = expire.now_ms // 1000
-        done = await connection.execute(sql(_DELETE_EXPIRED), now_s, EXPIRE_ROWS_MAX)
-        await connection.execute(sql(_DELETE_EXPIRED_BINDINGS), now_s, EXPIRE_ROWS_MAX)
-        answers.append(Expired(expire.token, _count_of(done)))
+    # What is returned is gone for good: not before all is well.
+    async with transaction(connection):
+        for expire in expires:
+            now_s = expire.now_ms // 1000
+            rows = await connection.fetch(sql(_DELETE_UNTOLD), now_s, UNTOLD_ROWS_MAX)
+            untold = sorted((message_of(tuple(row)) for row in rows), key=lambda message: message.exp_time_s)
+            deleted = len(untold)
+            if deleted < UNTOLD_ROWS_MAX:
+                done = await connection.execute(sql(_DELETE_EXPIRED), now_s, EXPIRE_ROWS_MAX)
+                deleted += _count_of(done)
+            await connection.execute(sql(_DELETE_EXPIRED_BINDINGS), now_s, EXPIRE_ROWS_MAX)
+            answers.append(Expired(expire.token, deleted, tuple(untold)))
     return answers
 
 

@@ -165,7 +165,11 @@ class Storage(Users, Protocol):
         ...
 
     async def expire(self, expires: Sequence[Expire]) -> list[Expired | StorageFailed]:
-        """Delete what expired: 10,000 messages at most for each action, so that nothing else waits long."""
+        """Delete what expired: 10,000 messages at most for each action, so that nothing else waits long.
+
+        Where there are messages with an ``imdn`` these go first, 100 at a time, and are returned. What is returned is
+        deleted; if the answer is lost, so are they.
+        """
         ...
 
     async def remind(self, reminds: Sequence[Remind]) -> list[Due | StorageFailed]:

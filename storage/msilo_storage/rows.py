@@ -34,7 +34,7 @@ __all__ = [
 
 NEW_MESSAGE_COLUMNS: Final = (
     "username", "domain", "src_addr", "dst_addr", "inc_time", "exp_time", "snd_time", "ctype", "body", "extra_hdrs",
-    "callid", "cseq", "from_tag", "from_hdr", "to_hdr", "date_hdr", "attempts", "reached", "next_time",
+    "callid", "cseq", "from_tag", "from_hdr", "to_hdr", "date_hdr", "attempts", "reached", "next_time", "imdn",
 )  # fmt: skip
 """What is written when a message is stored, in the order of :func:`message_values`."""
 
@@ -85,6 +85,7 @@ def message_values(message: Message) -> tuple[Any, ...]:
         message.attempts,
         message.reached,
         message.next_time_s,
+        message.imdn,
     )
 
 
@@ -109,9 +110,10 @@ def message_from(row: Sequence[Any]) -> Message:
         attempts=row[16],
         reached=row[17],
         next_time_s=row[18],
-        message_id=row[19],
-        status=row[20],
-        reason=row[21],
+        imdn=row[19],
+        message_id=row[20],
+        status=row[21],
+        reason=row[22],
     )
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "DUE_ROWS_MAX",
     "EXPIRE_ROWS_MAX",
     "RETRY_ROWS_MAX",
+    "UNTOLD_ROWS_MAX",
     "Changes",
     "Inventory",
     "RowError",
@@ -48,6 +49,10 @@ RETRY_ROWS_MAX: Final = 1_000
 
 EXPIRE_ROWS_MAX: Final = 10_000
 """Messages deleted by one :class:`msilo_core.Expire`: a tenth of a second of work, so that nobody waits long for it."""
+
+UNTOLD_ROWS_MAX: Final = 100
+"""Messages with an ``imdn`` that one Expire deletes, and returns: 6 MB of the longest. Others wait until they are gone,
+so that no message is walked over again and again."""
 
 DUE_ROWS_MAX: Final = 10_000
 """Deferred messages that one :class:`msilo_core.Remind` looks at, those that have been due longest: as above."""

@@ -56,6 +56,7 @@ from msilo_storage.rules import (
     DUE_ROWS_MAX,
     EXPIRE_ROWS_MAX,
     RETRY_ROWS_MAX,
+    UNTOLD_ROWS_MAX,
     Inventory,
     fold,
     inbox_full,
@@ -234,7 +235,8 @@ _RELEASE: Final = f"UPDATE {{silo}} SET lease_node = '', lease_until = 0, next_t
 _MISS: Final = f"UPDATE {{silo}} SET lease_node = '', lease_until = 0, next_time = ?, {{snd_time}} = 0 {_HELD_ROW}"
 _GIVE_BACK: Final = (
     "UPDATE {silo} SET lease_node = '', lease_until = 0, attempts = attempts + 1, reached = reached + ?,"
-    f" {{status}} = ?, last_status = ?, reason = ?, next_time = ?, {{snd_time}} = iif(?, {{snd_time}}, 0) {_HELD_ROW}"
+    " {status} = ?, last_status = ?, reason = ?, next_time = ?,"
+    f" {{snd_time}} = iif(?, {{snd_time}}, 0), imdn = iif(?, 0, imdn) {_HELD_ROW}"
 )
 
 
@@ -253,7 +255,7 @@ def settle(connection: sqlite3.Connection, settles: Sequence[Settle], sql: Sql) 
                 was_reached = settle.outcome is not Outcome.UNREACHED
                 is_over = settle.outcome is Outcome.REFUSED
                 status, reason = status_after(settle), legible(settle.reason)
-                noted = (was_reached, status, settle.status, reason, settle.next_time_s, is_over)
+                noted = (was_reached, status, settle.status, reason, settle.next_time_s, is_over, is_over)
                 cursor = connection.execute(sql(_GIVE_BACK), (*noted, *row, settle.node))
         answers.append(Settled(settle.token, lost=cursor.rowcount == 0))
     return answers
@@ -261,8 +263,13 @@ def settle(connection: sqlite3.Connection, settles: Sequence[Settle], sql: Sql) 
 
 _DELETE_EXPIRED: Final = (
     "DELETE FROM {silo} WHERE {id} IN (SELECT {id} FROM {silo}"
-    " WHERE {exp_time} <= :now_s AND lease_until <= :now_ms"
+    " WHERE {exp_time} <= :now_s AND lease_until <= :now_ms AND imdn = 0"
     " ORDER BY {exp_time} LIMIT :rows_max)"
+)
+_EXPIRED_UNTOLD: Final = (
+    f"SELECT {READ_MESSAGE} FROM {{silo}} AS silo"
+    " WHERE {exp_time} <= :now_s AND lease_until <= :now_ms AND imdn <> 0"
+    " ORDER BY silo.{exp_time} LIMIT :untold_max"
 )
 _DELETE_EXPIRED_BINDINGS: Final = "DELETE FROM {silo_location} WHERE expires <= :now_s"
 
@@ -270,10 +277,18 @@ _DELETE_EXPIRED_BINDINGS: Final = "DELETE FROM {silo_location} WHERE expires <= 
 def expire(connection: sqlite3.Connection, expires: Sequence[Expire], sql: Sql) -> list[Expired]:
     answers: list[Expired] = []
     for expire in expires:
-        values = {"now_ms": _clock(), "now_s": expire.now_ms // 1000, "rows_max": EXPIRE_ROWS_MAX}
-        deleted = connection.execute(sql(_DELETE_EXPIRED), values).rowcount
+        values = {
+            "now_ms": _clock(), "now_s": expire.now_ms // 1000,
+            "rows_max": EXPIRE_ROWS_MAX, "untold_max": UNTOLD_ROWS_MAX,
+        }  # fmt: skip
+        untold = tuple(map(message_from, connection.execute(sql(_EXPIRED_UNTOLD), values)))
+        rows = [(*aor_values(message.owner), message.message_id) for message in untold]
+        connection.executemany(sql(_DELETE), rows)
+        deleted = len(untold)
+        if deleted < UNTOLD_ROWS_MAX:
+            deleted += connection.execute(sql(_DELETE_EXPIRED), values).rowcount
         connection.execute(sql(_DELETE_EXPIRED_BINDINGS), values)
-        answers.append(Expired(expire.token, deleted))
+        answers.append(Expired(expire.token, deleted, untold))
     return answers
 
 

@@ -75,6 +75,7 @@ class TestAppend:
             from_hdr=f'"{raw}" <sip:alice@example.com>;tag=täg',
             to_hdr=f"<sip:bob@example.com>;x={raw}",
             date_hdr=raw,
+            imdn=1,
             attempts=3,
             reached=2,
             next_time_s=NOW_S - 1,
@@ -795,6 +796,42 @@ class TestExpire:
             await append(store, *(message(n, exp_time_s=NOW_S) for n in range(start, ending)))
         expiries = [Expire(n, NOW_MS) for n in range(3)]
         assert await store.expire(expiries) == [Expired(0, 10_000), Expired(1, 3), Expired(2, 0)]
+
+    async def test_messages_whose_senders_are_to_be_told_are_returned(self, store: Storage) -> None:
+        kept = [
+            message(1, exp_time_s=NOW_S, imdn=1),
+            message(2, exp_time_s=NOW_S + 1, imdn=1),
+            message(3, exp_time_s=NOW_S),
+            message(4, exp_time_s=NOW_S - 1, imdn=1, snd_time_s=NOW_S - 2, owner=CAROL, body=EVERY_OCTET),
+            message(5, exp_time_s=NOW_S + 1),
+        ]
+        first, second, _, fourth, _ = await append(store, *kept)
+        numbered = [msgspec.structs.replace(kept[n - 1], message_id=number) for n, number in ((4, fourth), (1, first))]
+        assert await store.expire([Expire(7, NOW_MS)]) == [Expired(7, 3, tuple(numbered))]
+        assert [m.message_id for m in await store.list()] == [second, second + 3]
+        later = msgspec.structs.replace(kept[1], message_id=second)
+        both = [Expire(8, NOW_MS + 1000), Expire(9, NOW_MS + 1000)]
+        assert await store.expire(both) == [Expired(8, 2, (later,)), Expired(9, 0)]
+        assert await store.list() == []
+
+    async def test_who_was_told_is_not_told_again(self, store: Storage) -> None:
+        refused, failed = await append(store, message(1, imdn=1), message(2, imdn=1))
+        await dump(store)
+        assert await settle(store, refused, Outcome.REFUSED)
+        assert await settle(store, failed, Outcome.FAILED)
+        ((untold,), (told,)) = await store.list(), await store.list(dead=True)
+        assert (untold.imdn, told.imdn) == (1, 0)
+        (expired,) = await store.expire([Expire(1, NOW_MS + 1_000_000)])
+        assert isinstance(expired, Expired)
+        assert (expired.messages, expired.untold) == (2, (untold,))
+
+    async def test_so_many_are_returned_at_a_time_and_the_others_wait(self, store: Storage) -> None:
+        await append(store, *(message(n, exp_time_s=NOW_S - n % 2, imdn=n % 4 > 0) for n in range(137)))
+        expiries = await store.expire([Expire(n, NOW_MS) for n in range(3)])
+        found = [(e.messages, len(e.untold)) for e in expiries if isinstance(e, Expired)]
+        assert found == [(100, 100), (37, 2), (0, 0)]
+        ends = [m.exp_time_s for e in expiries if isinstance(e, Expired) for m in e.untold]
+        assert ends == sorted(ends)
 
 
 class TestManyCallers:

@@ -203,7 +203,7 @@ class TestUpgradeOfPostgres:
         names = {name for (name,) in on_postgres.query("SELECT indexname FROM pg_indexes WHERE tablename = 'silo'")}
         assert names == {
             "silo_pkey", "other", "silo_owner_idx", "silo_waiting_idx", "silo_deferred_idx", "silo_due_idx",
-            "silo_expiry_idx", "silo_repeat_idx", "silo_retry_idx", "silo_dead_idx",
+            "silo_expiry_idx", "silo_imdn_idx", "silo_repeat_idx", "silo_retry_idx", "silo_dead_idx",
         }  # fmt: skip
 
     async def test_nothing_is_cut_any_more(self, on_postgres: Kamailio) -> None:

@@ -199,7 +199,7 @@ def bind(*contacts: Binding, owner: Aor = BOB, cseq: int = 1, **changes: object)
 
 async def every_kind_of_work(store: Storage) -> None:
     """Find, change and delete a few rows of Bob's; of what else there is, only some that were set aside."""
-    first, second, _ = await append(store, message(1), message(2, exp_time_s=NOW_S), message(1))
+    first, second, _ = await append(store, message(1), message(2, exp_time_s=NOW_S, imdn=1), message(1))
     assert [type(answer) for answer in await store.append(stores(message(3), messages_max=2))] == [Refused]
     await store.bind([bind(binding()), bind(binding(expires_s=NOW_S), cseq=2)])
     await store.look_up([LookUp(next(_tokens), BOB, NOW_S)])

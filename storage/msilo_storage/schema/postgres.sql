@@ -49,6 +49,8 @@ ALTER TABLE {silo}
     ADD COLUMN IF NOT EXISTS from_hdr    BYTEA,
     ADD COLUMN IF NOT EXISTS to_hdr      BYTEA,
     ADD COLUMN IF NOT EXISTS date_hdr    BYTEA,
+    -- 1: its sender is to be told if it can never be delivered (RFC 5438).
+    ADD COLUMN IF NOT EXISTS imdn        INTEGER NOT NULL DEFAULT 0,
     -- How often it came again after it was stored.
     ADD COLUMN IF NOT EXISTS repeats     INTEGER NOT NULL DEFAULT 0,
     -- Deliveries begun and failed, deliveries after which a phone may have it, what the last one was answered, and
@@ -72,6 +74,9 @@ CREATE INDEX IF NOT EXISTS {silo_deferred_idx} ON {silo} ({username}, {domain}, 
 
 -- Those that are to be tried again, of all owners. The sum keeps it from being taken to find those of one.
 CREATE INDEX IF NOT EXISTS {silo_retry_idx} ON {silo} (next_time) WHERE {status} + 0 = 0 AND next_time > 0;
+
+-- Those whose sender is to be told when they expire.
+CREATE INDEX IF NOT EXISTS {silo_imdn_idx} ON {silo} ({exp_time}) WHERE imdn <> 0;
 
 -- What tells a repeat from a new message (RFC 3261 section 8.2.2.2).
 CREATE UNIQUE INDEX IF NOT EXISTS {silo_repeat_idx} ON {silo} ({username}, {domain}, {callid}, cseq, from_tag)

@@ -24,6 +24,8 @@ CREATE TABLE IF NOT EXISTS {silo} (
     from_hdr    BLOB,
     to_hdr      BLOB,
     date_hdr    BLOB,
+    -- 1: its sender is to be told if it can never be delivered (RFC 5438).
+    imdn        INTEGER NOT NULL DEFAULT 0,
     -- How often it came again after it was stored.
     repeats     INTEGER NOT NULL DEFAULT 0,
     -- Deliveries begun and failed, deliveries after which a phone may have it, what the last one was answered, and
@@ -58,6 +60,9 @@ CREATE INDEX IF NOT EXISTS {silo_retry_idx} ON {silo} (next_time) WHERE {status}
 CREATE INDEX IF NOT EXISTS {silo_dead_idx} ON {silo} ({id}) WHERE {status} <> 0;
 
 CREATE INDEX IF NOT EXISTS {silo_expiry_idx} ON {silo} ({exp_time});
+
+-- Those whose sender is to be told when they expire.
+CREATE INDEX IF NOT EXISTS {silo_imdn_idx} ON {silo} ({exp_time}) WHERE imdn <> 0;
 
 -- What tells a repeat from a new message (RFC 3261 section 8.2.2.2).
 CREATE UNIQUE INDEX IF NOT EXISTS {silo_repeat_idx} ON {silo} ({username}, {domain}, {callid}, cseq, from_tag)
