@@ -49,6 +49,7 @@ from msilo_core.outcome import Backoff
 from msilo_core.pseudovars import parse_template
 from msilo_core.registrar import IntervalTooBrief, PathNotSupported, register_of, response_headers
 from msilo_core.relay import Relay
+from msilo_core.reports import Reports
 from msilo_core.route import Call, Route, ServerRoute
 from msilo_core.silo import RETRY_PAUSE_S, Silo
 from msilo_core.transactions import ServerTransaction
@@ -120,6 +121,14 @@ class Engine(Element):
         next_hop = self._next_hop(parse_proxy("outbound_proxy", proxy)) if proxy else None
         self._notifier = Notifier(config.silo, self._limits, self._clients, self._entropy, next_hop, self.statistics)
         self._backoff = Backoff(config.delivery, self._entropy)
+        self._reports = Reports(
+            config.silo,
+            self._desk,
+            self._entropy,
+            self.statistics,
+            reaches=lambda domain: next_hop is not None or self._serves(domain),
+            deliver=self._deliver,
+        )
         self._silo = Silo(
             config,
             self._limits,
@@ -135,9 +144,10 @@ class Engine(Element):
             pass_on=self.call_pass_on,
             fail_call=self._fail_call,
             refuse=self.call_reply,
+            refused=self._reports.failed,
         )
         self._housekeeping = Housekeeping(
-            config, RETRY_PAUSE_S, self._limits, self._desk, self.statistics, self._deliver, now
+            config, RETRY_PAUSE_S, self._limits, self._desk, self.statistics, self._deliver, self._reports, now
         )
         lines = config.silo.extra_hdrs.removesuffix("\r\n")
         self._extra_hdrs = parse_template(f"{lines}\r\n" if lines else "")

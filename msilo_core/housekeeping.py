@@ -2,17 +2,21 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from msilo_core.actions import Action, Completion, Due, Expire, Expired, Remind, Retry
 from msilo_core.clock import Deadlines, Moment
 from msilo_core.config import Config
 from msilo_core.desk import Desk
 from msilo_core.limits import Limits
+from msilo_core.reports import Reports
 from msilo_core.statistics import Statistics
 from msilo_core.uri import Aor
 
 __all__ = ["Housekeeping"]
+
+# Until what expired before has been told of: at most a thousand senders a second.
+_PAUSE_MS: Final = 100
 
 Job: TypeAlias = Literal["clean", "remind", "retry"]
 
@@ -27,6 +31,7 @@ class Housekeeping:
         desk: where completions are awaited.
         statistics: counted in.
         deliver: begins to deliver what is due to an owner.
+        reports: tells senders what expired.
         now: the present.
     """
 
@@ -38,12 +43,14 @@ class Housekeeping:
         desk: Desk,
         statistics: Statistics,
         deliver: Callable[[Aor, Moment], list[Action]],
+        reports: Reports,
         now: Moment,
     ) -> None:
         self._limits = limits
         self._desk = desk
         self._statistics = statistics
         self._deliver = deliver
+        self._reports = reports
         self._node = config.node
         self._pause_s = pause_s
         silo = config.silo
@@ -61,7 +68,10 @@ class Housekeeping:
 
     def handle_timeout(self, now: Moment) -> list[Action]:
         """Begin the rounds that are due."""
-        return [self._begin(job, now) for job in self._deadlines.pop_due(now.mono_ms)]
+        actions: list[Action] = []
+        for job in self._deadlines.pop_due(now.mono_ms):
+            actions += self._begin(job, now)
+        return actions
 
     def next_timeout(self) -> int | None:
         """Return when the next round is due, in ``mono_ms``, or None."""
@@ -77,24 +87,30 @@ class Housekeeping:
         if not self._closing:
             self._deadlines.arm(job, now.mono_ms + self._interval_ms[job])
 
-    def _begin(self, job: Job, now: Moment) -> Action:
+    def _begin(self, job: Job, now: Moment) -> list[Action]:
         if job == "clean":
             return self._clean(now)
-        return self._remind(now) if job == "remind" else self._retry(now)
+        return [self._remind(now) if job == "remind" else self._retry(now)]
 
-    def _clean(self, now: Moment) -> Action:
-        return Expire(self._desk.issue_patiently(self._expired), now.unix_ms)
+    def _clean(self, now: Moment) -> list[Action]:
+        if self._reports.is_busy:
+            self._deadlines.arm("clean", now.mono_ms + _PAUSE_MS)
+            return []
+        return [Expire(self._desk.issue_patiently(self._expired), now.unix_ms)]
 
     def _expired(self, completion: Completion, now: Moment) -> list[Action]:
+        actions: list[Action] = []
         if not isinstance(completion, Expired):
             self._statistics.storage_failures += 1
         else:
             self._statistics.expired_messages += completion.messages
+            for message in completion.untold:
+                actions += self._reports.failed(message, now)
             if completion.messages and not self._closing:
                 # A store deletes so many at a time that nobody waits for it long; there may be more.
-                return [self._clean(now)]
+                return actions + self._clean(now)
         self._arm("clean", now)
-        return []
+        return actions
 
     def _remind(self, now: Moment) -> Action:
         token = self._desk.issue_patiently(partial(self._looked, "remind"))

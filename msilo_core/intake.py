@@ -8,6 +8,7 @@ from msilo_core.actions import Message
 from msilo_core.admission import refuse_extensions
 from msilo_core.errors import PeerError, Unsupported
 from msilo_core.identity import hidden_headers
+from msilo_core.imdn import NEGATIVE_DELIVERY, read_im
 from msilo_core.message import Request
 from msilo_core.parameters import SiloConfig, check_header_lines, header_lines
 from msilo_core.pseudovars import AvpValue, parse_avp_name
@@ -86,6 +87,7 @@ class Intake:
             request, owner, src_addr, dst_addr, attempts, reached,
             hidden_headers(request, call.is_trusted, is_trusted_target=True),
             self._config, call.arrived, snd_time_s=self._snd_time_s(call), extra_hdrs=self._own_headers(call),
+            imdn=int(self._is_imdn_wanted(call)),
         )  # fmt: skip
         if row.exp_time_s <= call.now.unix_s:
             raise AlreadyExpired("it expired on the way")
@@ -105,6 +107,13 @@ class Intake:
         if self._content_types.isdisjoint({name, f"{media_type.type}/*", "*/*"}) and self._content_types:
             raise NotKept(name)
         return False
+
+    def _is_imdn_wanted(self, call: Call) -> bool:
+        """Say whether the sender is to be told should the message never be delivered."""
+        if not self._config.imdn or self._config.skip_notification_flag in call.flags:
+            return False
+        im = read_im(call.request.content_type, call.request.body)
+        return im is not None and NEGATIVE_DELIVERY in im.asked
 
     def _snd_time_s(self, call: Call) -> int:
         value = call.avps.get(self._snd_time) if self._snd_time is not None else None

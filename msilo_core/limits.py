@@ -106,6 +106,13 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     notified_max: int = 10_000
     """Pairs of sender and owner remembered so that none is notified twice in a minute; past it the oldest may be."""
 
+    imdns_per_sender_max: int = 16
+    """IMDNs that wait until the one before to the same sender is answered, for a person writes a few messages in half a
+    minute; past it none is sent."""
+
+    imdns_waiting_max: int = 10_000
+    """The same for all senders: some 1,200 octets each."""
+
     reminders_max: int = 1_000
     """Owners whose deferred messages are begun to be delivered at one look for those that are due."""
 

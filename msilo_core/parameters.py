@@ -74,6 +74,8 @@ class SiloConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             who sent them.
         time_zone: of `snd_time_avp` and of the dates in bodies, a name such as ``Europe/Rome``.
         content_types: media types that are stored, such as ``text/plain`` or ``text/*``; empty: all.
+        imdn: 1 tells senders that ask for it by IMDN (RFC 5438) that their message was stored, in place of the
+            notification above, and that it can never be delivered; 0 tells them neither.
     """
 
     db_table: str = "silo"
@@ -112,6 +114,7 @@ class SiloConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     reminder_sender: ReminderSender = "reminder"
     time_zone: str = "UTC"
     content_types: tuple[str, ...] = ()
+    imdn: int = 1
 
     def __post_init__(self) -> None:
         for name, (low, high) in _RANGES.items():
@@ -186,6 +189,7 @@ _RANGES: Final = {
     "add_contact": _FLAG,
     "skip_notification_flag": (-1, 31),
     "use_mode": _FLAG,
+    "imdn": _FLAG,
 }
 
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")

@@ -151,8 +151,8 @@ class Call:
 
     __slots__ = (
         "_actions", "_handler", "_now", "arrived", "avps", "bindings", "flags", "flow", "fork", "is_behind",
-        "is_decided", "is_failed", "is_local", "owner", "reason", "registrations", "request", "request_uri", "response",
-        "route", "status", "statuses", "transaction", "user", "variables", "zone",
+        "is_decided", "is_failed", "is_local", "is_told", "owner", "reason", "registrations", "request", "request_uri",
+        "response", "route", "status", "statuses", "transaction", "user", "variables", "zone",
     )  # fmt: skip
 
     def __init__(
@@ -189,6 +189,8 @@ class Call:
         self.is_decided = False
         # Whether the failure route has its turn.
         self.is_failed = False
+        # Whether its sender was told that it is stored, as he asked.
+        self.is_told = False
         # Others of the same owner wait to be relayed.
         self.is_behind = False
         # REGISTERs that the owner's inbox had seen when the bindings were looked up.

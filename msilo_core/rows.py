@@ -24,7 +24,7 @@ from msilo_core.relay import MAX_FORWARDS
 from msilo_core.targets import Target
 from msilo_core.uri import Aor
 
-__all__ = ["AlreadyExpired", "row_of", "serialise_row"]
+__all__ = ["AlreadyExpired", "derived", "row_of", "serialise_row"]
 
 # Not stored among the extra headers: those with a column of their own, those of the hop, and credentials, which were
 # for a server on the way and must not lie in a database.
@@ -63,6 +63,7 @@ def row_of(
     *,
     snd_time_s: int = 0,
     extra_hdrs: str | None = None,
+    imdn: int = 0,
 ) -> Message:
     """Return the row that keeps a MESSAGE.
 
@@ -78,6 +79,7 @@ def row_of(
         now: arrival.
         snd_time_s: when it is due, after `now`; 0 for as soon as its owner is there.
         extra_hdrs: header lines to keep instead of the request's own, each ending in CRLF.
+        imdn: see :class:`msilo_core.Message`.
 
     Raises:
         AlreadyExpired: the request's Expires is 0.
@@ -108,6 +110,7 @@ def row_of(
         from_hdr=request.get("from") or "",
         to_hdr=request.get("to") or "",
         date_hdr=date,
+        imdn=imdn,
         attempts=attempts,
         reached=reached,
     )
@@ -164,7 +167,7 @@ def serialise_row(
         f"Max-Forwards: {MAX_FORWARDS}",
         f"From: {_reminder_value(message, config) if is_from_reminder else _from_value(message)}",
         f"To: {f'<{message.owner}>' if is_from_reminder else message.to_hdr or f'<{message.dst_addr}>'}",
-        f"Call-ID: {message.callid or _derived(message, 'call-id')}",
+        f"Call-ID: {message.callid or derived(message, 'call-id')}",
         f"CSeq: {_cseq(message, target)} MESSAGE",
         f"Date: {message.date_hdr or format_date(message.inc_time_s)}",
     ]
@@ -182,6 +185,13 @@ def serialise_row(
     return head.encode("utf-8", "surrogateescape") + body
 
 
+def derived(message: Message, what: str) -> str:
+    """Return 24 hexadecimal digits that are always the same for a row, on each server; others for another `what`."""
+    # Made of what identifies the row and never changes.
+    identity = f"{what}|{message.message_id}|{message.owner}|{message.inc_time_s}|{message.callid}"
+    return hashlib.blake2s(identity.encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
+
+
 def _is_utf8(text: str) -> bool:
     try:
         text.encode()
@@ -194,11 +204,11 @@ def _from_value(message: Message) -> str:
     if message.from_hdr and message.from_tag:
         return message.from_hdr
     # A sender of RFC 2543, or a row that Kamailio wrote: today's phones refuse a request without a From tag.
-    return f"{message.from_hdr or f'<{message.src_addr}>'};tag={_derived(message, 'tag')}"
+    return f"{message.from_hdr or f'<{message.src_addr}>'};tag={derived(message, 'tag')}"
 
 
 def _reminder_value(message: Message, config: SiloConfig) -> str:
-    return f"<{config.reminder}>;tag={message.from_tag or _derived(message, 'tag')}"
+    return f"<{config.reminder}>;tag={message.from_tag or derived(message, 'tag')}"
 
 
 def _cseq(message: Message, target: Target) -> int:
@@ -206,12 +216,6 @@ def _cseq(message: Message, target: Target) -> int:
     # challenged, so that whoever got it with credentials before knows it again.
     cseq = message.cseq if message.cseq >= 0 else 1
     return cseq + 1 if target.credentials and cseq < _CSEQ_MAX else cseq
-
-
-def _derived(message: Message, what: str) -> str:
-    # The same at each attempt and on each server: made of what identifies the row and never changes.
-    identity = f"{what}|{message.message_id}|{message.owner}|{message.inc_time_s}|{message.callid}"
-    return hashlib.blake2s(identity.encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
 
 
 def _dated_body(message: Message, config: SiloConfig) -> bytes:

@@ -90,6 +90,7 @@ class Silo:
         pass_on: PassOn,
         fail_call: FailCall,
         refuse: Refuse,
+        refused: Callable[[Message, Moment], list[Action]],
     ) -> None:
         """Make an empty silo.
 
@@ -108,6 +109,7 @@ class Silo:
             pass_on: answers a live call with a phone's response.
             fail_call: runs the failure route for a live call; may store it.
             refuse: answers a live call with a status of our own.
+            refused: is told that a stored message was refused for good.
         """
         self._config = config
         self._lease_ms = 1000 * config.delivery.lease_s
@@ -122,6 +124,7 @@ class Silo:
         self._pass_on = pass_on
         self._fail_call = fail_call
         self._refuse = refuse
+        self._refused = refused
         self._inboxes: dict[Aor, Inbox] = {}
         self._following = Following(config.delivery.account, entropy, next_hop, is_trusted)
         self._turns = Turns(limits)
@@ -596,7 +599,8 @@ class Silo:
         reason = response.reason if response is not None else ""
         if outcome is Outcome.REFUSED:
             self._statistics.refused_messages += 1
-            return self._ledger.settle(inbox.owner, message.message_id, outcome, status, reason)
+            actions = self._ledger.settle(inbox.owner, message.message_id, outcome, status, reason)
+            return actions + self._refused(message, now)
         next_time_s = self._backoff.next_time_s(message.attempts, response, now)
         actions = self._ledger.settle(inbox.owner, message.message_id, outcome, status, reason, next_time_s)
         # It stays the oldest, and what is behind it must not overtake it. A phone that registered since may take it.

@@ -19,6 +19,9 @@ class Statistics(msgspec.Struct, kw_only=True):
         dumped_reminders: deferred messages that a phone took.
         failed_reminders: deferred messages that could not be delivered when they were due, and became ordinary ones.
         notifications: senders that were told that their message was stored.
+        imdns: senders that were told by IMDN (RFC 5438), as they asked, that their message was stored or can never be
+            delivered.
+        lost_imdns: those that asked for it and were not told: nobody knows how to reach them, or there was no room.
         refused_messages: stored messages that were set aside because they can never be delivered.
         expired_messages: stored messages deleted because their time was up.
         repeated_messages: MESSAGEs answered 202 that were in the store already.
@@ -36,6 +39,8 @@ class Statistics(msgspec.Struct, kw_only=True):
     dumped_reminders: int = 0
     failed_reminders: int = 0
     notifications: int = 0
+    imdns: int = 0
+    lost_imdns: int = 0
     refused_messages: int = 0
     expired_messages: int = 0
     repeated_messages: int = 0

@@ -41,6 +41,7 @@ _INTERNAL = {
     "pseudovars",
     "registrar",
     "relay",
+    "reports",
     "rows",
     "silo",
     "targets",

@@ -203,6 +203,7 @@ PARAMETERS: list[tuple[str, object, str, str, str]] = [
         "content_types", ("text/plain", "text/*"), "text/plain, text/*",
         '["text"]', "content_types: 'text' is no media type: give one such as text/plain or text/*",
     ),
+    ("imdn", 0, "0", "2", "imdn = 2 is out of range: give 0 or 1"),
 ]  # fmt: skip
 
 
@@ -210,7 +211,7 @@ def test_the_table_of_parameters_is_whole() -> None:
     names = [name for name, *_ in PARAMETERS]
     assert names == list(SiloConfig.__struct_fields__)
     # Kamailio's are 34 with db_url, which is the storage URL.
-    assert len(set(names) - {"reminder_sender", "time_zone", "content_types"}) + len({"db_url"}) == 34
+    assert len(set(names) - {"reminder_sender", "time_zone", "content_types", "imdn"}) + len({"db_url"}) == 34
 
 
 @pytest.mark.parametrize(("name", "value", "text", "wrong", "complaint"), PARAMETERS)
