@@ -23,10 +23,11 @@ def check_bounds(engine: Engine, limits: Limits, awaited: Sequence[StorageAction
     _check_silo(engine, limits)
     _check_store(engine, limits, awaited)
     assert engine._streams_bytes <= limits.streams_bytes_max
-    assert len(engine._notifier._told_ms) <= limits.notified_max
+    _check_notifier(engine, limits)
     if is_over:
         left = [engine._silo._inboxes, engine._silo._ledger._unsettled, engine._streams, engine._servers._claims]
         assert not any(left), left
+        assert not any([engine._notifier._lines, engine._notifier._senders, engine._reports.is_busy])
         servers, clients = engine._servers, engine._clients
         counts = [servers.active_count, clients.active_count, engine._silo._turns.taken]
         sizes = [servers._active_bytes, clients._active_bytes, engine._streams_bytes]
@@ -45,6 +46,14 @@ def _check_transactions(engine: Engine, limits: Limits) -> None:
     assert clients._active_bytes < limits.client_transactions_bytes_max + group_bytes
     assert clients.active_count <= limits.client_transactions_max
     assert len(clients._completed) <= limits.finished_transactions_max
+
+
+def _check_notifier(engine: Engine, limits: Limits) -> None:
+    notifier = engine._notifier
+    assert len(notifier._told_ms) <= limits.notified_max
+    assert {*notifier._lines} == {*notifier._senders.values()}, "somebody waits for nobody"
+    assert notifier._waiting == sum(map(len, notifier._lines.values())) <= limits.imdns_waiting_max
+    assert all(len(line) <= limits.imdns_per_sender_max for line in notifier._lines.values())
 
 
 def _check_silo(engine: Engine, limits: Limits) -> None:

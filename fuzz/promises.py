@@ -18,6 +18,7 @@ from msilo_core.actions import (
     Completion,
     Dump,
     Dumped,
+    Expired,
     Message,
     Outcome,
     Send,
@@ -31,6 +32,7 @@ from msilo_core.actions import (
 from msilo_core.errors import PeerError
 from msilo_core.fields import STAR
 from msilo_core.framing import Keepalive, Malformed
+from msilo_core.imdn import NEGATIVE_DELIVERY, PROCESSING, is_imdn, read_im
 from msilo_core.message import Request, Response, parse_message, tokenise
 from msilo_core.relay import DELIVERY_MARK
 from msilo_core.uri import Aor, parse_uri
@@ -109,6 +111,10 @@ class Promises:
         # When a sender was told so about an owner, and Call-IDs of what said so.
         self._told_s: dict[tuple[Aor, Aor], int] = {}
         self._notifications: set[str] = set()
+        # Messages whose senders asked to be told that they are stored, and those that asked to be told, and were not
+        # told yet, that they never will be delivered.
+        self._to_say_stored: list[Message] = []
+        self._to_say_failed: list[Message] = []
         self._outstanding: dict[str, Branch] = {}
         self._are_windows_known = True
         self._settling: dict[int, Outcome] = {}
@@ -172,6 +178,11 @@ class Promises:
                 self._stored[message_id] = None
                 self._kept.add(_key_of_row(message))
                 self._just_stored = None if repeated else message
+                if not repeated and _asks(message, PROCESSING):
+                    self._to_say_stored.append(message)
+            case _, Expired(untold=untold):
+                assert all(message.imdn for message in untold)
+                self._to_say_failed += untold
             case _, UserFound(user=User(owner=owner)):
                 self._proven.add(owner)
             case Dump(now_ms=now_ms), Dumped(messages=messages):
@@ -199,6 +210,9 @@ class Promises:
             case Store(message=message, messages_max=messages_max):
                 self._check_row(message)
                 assert messages_max == self._parameters.max_messages
+                if self._is_report(message):
+                    return
+                assert message.imdn in (0, _asks(message, NEGATIVE_DELIVERY)), "nobody asked to be told"
                 hosts = {
                     host
                     for key, arrival in self._arrivals.items()
@@ -213,7 +227,9 @@ class Promises:
             case Settle(message_id=message_id):
                 if message_id not in self._settling:
                     self._check_outcome(action)
-                self._leased.pop(message_id, None)
+                row = self._leased.pop(message_id, None)
+                if row is not None and row.imdn and action.outcome is Outcome.REFUSED:
+                    self._to_say_failed.append(row)
                 self._settling[message_id] = action.outcome
             case _:
                 pass
@@ -241,6 +257,21 @@ class Promises:
         assert row.exp_time_s > row.snd_time_s, "it expires before it is due"
         if parameters.content_types:
             assert row.ctype.partition("/")[0].strip().lower() in ("", "text"), "stored what is not wanted"
+
+    def _is_report(self, row: Message) -> bool:
+        """Say whether a row tells a sender that a message can never be delivered; each is told of once."""
+        about = [
+            message
+            for message in self._to_say_failed
+            if (message.src_addr, message.dst_addr) == (row.dst_addr, row.src_addr)
+        ]
+        if not about or any(key[0] == row.callid for key in self._arrivals):
+            return False
+        self._to_say_failed.remove(about[0])
+        assert is_imdn(row.ctype, row.body)
+        assert row.owner == parse_uri(row.dst_addr).aor(), "somebody else is told"
+        assert not row.imdn, "an IMDN is to be told of"
+        return True
 
     def _check_outcome(self, settle: Settle) -> None:
         """A message counts as delivered only if a phone said that it has it."""
@@ -296,7 +327,7 @@ class Promises:
             assert request.routes[0].uri.host == OUTBOUND[0]
         rows = self._rows_of(request)
         if not rows:
-            self._check_notification(request, send.flow, now)
+            self._check_notification(request, send, now)
         elif len(rows) == 1:
             self._check_delivery(rows[0], request, send.flow, now)
             self._check_window(rows[0].owner, request, send, now)
@@ -327,24 +358,55 @@ class Promises:
         branch = Branch(send.flow, send.token, window, now.mono_ms + _TRANSACTION_MS)
         self._outstanding[request.via.branch] = branch
 
-    def _check_notification(self, request: Request, flow: Flow, now: Moment) -> None:
-        parameters, stored = self._parameters, self._just_stored
-        assert stored is not None, "sent by nobody"
-        self._just_stored = None
+    def _check_notification(self, request: Request, send: Send, now: Moment) -> None:
         self._notifications.add(request.call_id)
-        assert request.from_.uri_text == parameters.from_address
-        assert request.to.uri_text == stored.src_addr, "somebody else is told"
         assert request.cseq.number == 1
         assert not request.uri.headers, "a Request-URI with headers"
         assert [via.branch for via in request.vias] == [request.via.branch]
-        if not parameters.outbound_proxy:
-            hosts = {host for key, one in self._arrivals.items() if key[0] == stored.callid for host in one.hosts}
-            assert flow.remote[0] in hosts, "the notification goes to a stranger"
+        if is_imdn(request.content_type, request.body):
+            self._check_imdn(request, send, now)
+            return
+        parameters, stored = self._parameters, self._just_stored
+        assert stored is not None, "sent by nobody"
+        self._just_stored = None
+        assert request.from_.uri_text == parameters.from_address
+        assert request.to.uri_text == stored.src_addr, "somebody else is told"
+        self._check_way_back(stored, send.flow)
+        assert not _asks(stored, PROCESSING), "told in two ways"
+        assert not is_imdn(stored.ctype, stored.body), "an IMDN is notified of"
         assert request.to.uri.aor() != request.from_.uri.aor(), "a notification is notified of"
         lately = {pair for pair, told_s in self._told_s.items() if now.unix_s < told_s + _PAUSE_S - 1}
         pair = (request.to.uri.aor(), stored.owner)
         assert pair not in lately or len(lately) > self._limits.notified_max, "told twice"
         self._told_s[pair] = now.unix_s
+
+    def _check_imdn(self, request: Request, send: Send, now: Moment) -> None:
+        """It tells a sender once that a message is stored, as he asked, and no other is outstanding to him."""
+        about = [
+            message
+            for message in self._to_say_stored
+            if (message.src_addr, message.dst_addr) == (request.to.uri_text, request.from_.uri_text)
+        ]
+        assert about, "nobody asked to be told"
+        self._to_say_stored.remove(about[0])
+        self._check_way_back(about[0], send.flow)
+        sender = request.to.uri.aor()
+        window = (f"IMDNs to {sender}", "", None)
+        for outstanding in self._outstanding.values():
+            assert outstanding.window != window or outstanding.ends_ms <= now.mono_ms, (
+                "told while another is outstanding"
+            )
+        self._outstanding[request.via.branch] = Branch(send.flow, send.token, window, now.mono_ms + _TRANSACTION_MS)
+
+    def _check_way_back(self, stored: Message, flow: Flow) -> None:
+        if not self._parameters.outbound_proxy:
+            hosts = {
+                host
+                for (callid, _), arrival in self._arrivals.items()
+                if callid == stored.callid
+                for host in arrival.hosts
+            }
+            assert flow.remote[0] in hosts, "the notification goes to a stranger"
 
     def _check_relayed(self, arrival: Arrival, now: Moment) -> None:
         """What is sent on at once is for who is there, and has nothing before it."""
@@ -379,6 +441,11 @@ class Promises:
         waiting = self._waiting(row.owner, self._leased_s[row.message_id], now)
         before = [other for other in waiting if other.message_id < row.message_id]
         assert not before, "sent before what came before it"
+
+
+def _asks(message: Message, value: str) -> bool:
+    im = read_im(message.ctype, message.body)
+    return im is not None and value in im.asked
 
 
 def _hosts(contacts: Iterable[Binding]) -> set[str]:

@@ -17,6 +17,11 @@ _WORDS: Final = (
     *(b"notify", b"remind", b"outbound", b"quota", b"typed", b"scripted"),
 )
 
+_CPIM: Final = (
+    b"NS: i <urn:ietf:params:imdn>\ni.Message-ID: x\ni.Disposition-Notification: processing, negative-delivery\n\n"
+    b"Content-Type: text/plain\n\nx"
+)
+
 _RECORDS: Final = (
     *(b"M%s%s" % (who, what) for who in (b"001", b"101", b"301", b"012") for what in (b"", b"Expires: 5\n\nx")),
     b"M001Contact: <sip:alice@127.0.0.1:5071>\nSubject: x\n\nx",
@@ -24,6 +29,11 @@ _RECORDS: Final = (
     # A story begins at 14:13:20.
     *(b"M001X-Deliver-At: 202609211413%d\n\nx" % second for second in (25, 35, 59)),
     b"M102X-Deliver-At: 20260921141500\nExpires: 5\n\nx",
+    *(
+        b"M%sContent-Type: message/cpim\n%s\n%s" % (number, expires, _CPIM)
+        for number in (b"001", b"012", b"013", b"101")
+        for expires in (b"", b"Expires: 5\n")
+    ),
     b"B0",
     *(
         b"M001X-Route: %s\n\nx" % words

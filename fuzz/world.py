@@ -122,6 +122,8 @@ _SMALL: Final = Limits(
     deliveries_waiting_max=1,
     page_messages_max=2,
     notified_max=1,
+    imdns_per_sender_max=1,
+    imdns_waiting_max=1,
     reminders_max=1,
 )
 

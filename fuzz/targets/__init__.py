@@ -6,6 +6,7 @@ Documented errors are the product's answer and are swallowed; everything else th
 from collections.abc import Callable
 from typing import Final
 
+from fuzz.targets.cpim import cpim
 from fuzz.targets.engine import engine
 from fuzz.targets.fields import fields
 from fuzz.targets.framing import framing
@@ -19,6 +20,7 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "fields": fields,
     "message": message,
     "framing": framing,
+    "cpim": cpim,
     "engine": engine,
 }
 """By name, as the command line has them, from the lowest layer to the highest."""
