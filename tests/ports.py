@@ -11,7 +11,9 @@ __all__ = ["free_port"]
 _FIRST: Final = 20_000
 _SLICE: Final = 500
 _WORKER: Final = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-_ports: Final = itertools.cycle(range(_FIRST + _WORKER * _SLICE, _FIRST + (_WORKER + 1) * _SLICE))
+# Who runs the tests of another copy at the same time begins elsewhere.
+_SHIFT: Final = os.getpid() * 37
+_ports: Final = itertools.cycle(_FIRST + _WORKER * _SLICE + (_SHIFT + n) % _SLICE for n in range(_SLICE))
 
 
 def free_port() -> int:

@@ -27,7 +27,12 @@ _PAGE = 16
 _OWNERS = [f"owner{n}" for n in range(scaled(4, 20))]
 
 
-@pytest.fixture(params=["asyncio-sqlite", "trio-sqlite", "asyncio-postgresql", "trio-postgresql"])
+_SETTINGS = scaled(
+    ["asyncio-sqlite", "trio-postgresql"], ["asyncio-sqlite", "trio-sqlite", "asyncio-postgresql", "trio-postgresql"]
+)
+
+
+@pytest.fixture(params=_SETTINGS)
 def setting(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
     """(backend, URL of an empty store)."""
     backend, _, database = str(request.param).partition("-")
@@ -85,7 +90,7 @@ def test_while_delivering(setting: tuple[str, str], chance: random.Random, tmp_p
                 assert len(flying) <= _PAGE
                 in_flight.update(flying)
                 assert set(left[owner]) | set(shown) == set(stored[owner]), "deleted, and no phone had it"
-            # The dead server holds what it was delivering for `lease_ms`: let that be over.
+            # The dead server holds what it was delivering for as long as its lease: let that be over.
             execute(storage, "UPDATE silo SET lease_until = 0")
     assert not any(_bodies(storage, owner) for owner in _OWNERS), "still stored, or set aside"
     for owner in _OWNERS:
@@ -97,6 +102,24 @@ def test_while_delivering(setting: tuple[str, str], chance: random.Random, tmp_p
         f"{_KILLS} kills while {_MESSAGES} messages were delivered: lost 0, on the screen twice 0, "
         f"on the wire again {phone.repeats} of {in_flight.total()} that were in flight"
     )
+
+
+def test_goes_on_without_a_register(setting: tuple[str, str], chance: random.Random, tmp_path: Path) -> None:
+    backend, storage = setting
+    port = free_port()
+    server = ("127.0.0.1", port)
+    count, kills = 200, scaled(1, 10)
+    config = "[delivery]\nlease = 3\nretry_look = 1\n"
+    with Sender(server, _OWNERS, count=count) as sender, Phone(server, owners=_OWNERS, chance=chance) as phone:
+        with _service(tmp_path, backend, storage, port):
+            pump([sender], lambda: sender.is_done)
+        phone.register()
+        for moment in [*sorted(chance.sample(range(count), kills)), count]:
+            with _service(tmp_path, backend, storage, port, config):
+                # Leases run out, and the next look finds what was under them.
+                pump([phone], lambda: len(phone.screen) >= moment)  # noqa: B023
+        assert set(phone.screen) == sender.with_status(202)
+        assert len(phone.screen) == count
 
 
 def test_phone_says_that_it_has_it(setting: tuple[str, str], tmp_path: Path) -> None:
@@ -122,8 +145,9 @@ def _moments(chance: random.Random) -> list[int]:
     return [*sorted(chance.sample(range(_MESSAGES), _KILLS)), _MESSAGES]
 
 
-def _service(directory: Path, backend: str, storage: str, port: int) -> Service:
-    return Service(directory, "--backend", backend, "--listen", f"udp://127.0.0.1:{port}", storage=storage)
+def _service(directory: Path, backend: str, storage: str, port: int, config: str = "") -> Service:
+    options = ("--backend", backend, "--listen", f"udp://127.0.0.1:{port}")
+    return Service(directory, *options, storage=storage, config=config)
 
 
 def _bodies(storage: str, owner: str) -> list[bytes]:
