@@ -24,8 +24,8 @@ from tests.runners.peer import Peer
 
 _ROOT = Path(__file__).parents[2]
 _DOCS = _ROOT / "docs"
-_SIP, _SETTINGS, _RUNNER, _KAMAILIO = (
-    (_DOCS / name).read_text() for name in ("sip.md", "settings.md", "runner.md", "kamailio.md")
+_SIP, _SETTINGS, _RUNNER, _KAMAILIO, _PROMISE = (
+    (_DOCS / name).read_text() for name in ("sip.md", "settings.md", "runner.md", "kamailio.md", "promise.md")
 )
 
 
@@ -90,7 +90,7 @@ def test_diagram_has_every_arrow_of_the_table(
 
 
 def test_every_test_that_is_named_is_there() -> None:
-    named = set(re.findall(r"(tests/[\w/]+\.py)::([\w:]+)", _SIP + _KAMAILIO))
+    named = set(re.findall(r"(tests/[\w/]+\.py)::([\w:]+)", _SIP + _KAMAILIO + _PROMISE))
     assert len(named) > 400
     trees = {file: ast.parse((_ROOT / file).read_text()) for file, _ in named}
     assert [f"{file}::{name}" for file, name in sorted(named) if not _is_there(trees[file], name.split("::"))] == []
@@ -103,6 +103,21 @@ def _is_there(tree: ast.Module | ast.ClassDef, names: list[str]) -> bool:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and [node.name] == names:
             return node.name.startswith("test_")
     return False
+
+
+def test_every_target_that_is_named_is_there() -> None:
+    pages = [*_DOCS.glob("*.md"), _ROOT / "README.md", _ROOT / "CONTRIBUTING.md"]
+    named = {name for page in pages for name in re.findall(r"(?:`|^)make ([a-z-]+)", page.read_text(), re.MULTILINE)}
+    assert named >= {"check", "faults", "sim"}
+    rules = re.findall(r"^([a-z -]+):", (_ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert named <= {target for rule in rules for target in rule.split()}
+
+
+def test_every_promise_says_what_it_was_held_under() -> None:
+    rows = [line for line in _PROMISE.splitlines() if line.startswith("| ")][2:]
+    assert re.findall(r"^\| \*\*(P\d+)\*\* ", "\n".join(rows), re.MULTILINE) == [f"P{n}" for n in range(1, 11)]
+    shown = r"(?:make (?:faults|sim)|fuzz/run|tests/[\w/.:]+)"
+    assert [row for row in rows if not re.fullmatch(rf"(?:\|[^|]+){{3}}\|(?: `{shown}`,?)+ \|", row)] == []
 
 
 @pytest.mark.parametrize("page", sorted(_DOCS.glob("*.md")), ids=lambda page: page.name)
