@@ -206,16 +206,11 @@ class Fork(Generic[S]):
         status, response, flow = self._best or (TIMED_OUT, None, None)
         return self._decide(status, response, flow, now)
 
-    def abandon(self, *, is_quiet: bool = False) -> None:
-        """Let the user not be told of a decision any more, only of branches that end.
-
-        Args:
-            is_quiet: send nothing any more, and only wait for answers.
-        """
+    def abandon(self) -> None:
+        """Send nothing any more; let the user not be told of a decision, only of branches that end."""
         self._decided = True
-        if is_quiet:
-            for branch in self._pending:
-                self._clients.be_quiet(branch)
+        for branch in self._pending:
+            self._clients.be_quiet(branch)
 
     def _try_next(self, now: Moment) -> list[Action]:
         targets = [self._renew(target, now) for target in self._groups.pop()]

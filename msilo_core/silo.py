@@ -567,7 +567,7 @@ class Silo:
         if inbox.sending and inbox.fork is not None:
             # A phone that takes it after all has it: the row is withdrawn then.
             inbox.fork.row = (inbox.owner, inbox.page[0].message_id)
-            inbox.fork.abandon(is_quiet=True)
+            inbox.fork.abandon()
             self._deadlines.disarm(("fork", inbox.owner))
             inbox.fork, inbox.sending = None, False
         inbox.page.clear()

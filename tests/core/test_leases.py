@@ -255,6 +255,7 @@ def test_what_no_phone_answered_as_it_ended_is_too() -> None:
     world, _ = sending(2)
     world.carry_out(world.engine.close(world.now))
     world.carry_out(world.engine.abandon(world.now))
+    assert messages(world.timed(5_000)) == [], "it is given up, and sent again"
     other = beside(world)
     again, *_ = messages(other.timed(5_000))
     assert body_of(again) == b"0"
