@@ -38,12 +38,14 @@ class Arrival(msgspec.Struct):
         order: how much had happened before.
         came_s: when it came, by the clock of the process.
         status: of the final answer; 0 before.
+        answered_ms: when that was given first.
     """
 
     letter: Letter
     order: int
     came_s: int
     status: int = 0
+    answered_ms: int = 0
 
 
 class Branch(msgspec.Struct):
@@ -123,13 +125,17 @@ class Promises:
         letter = self.letter_of(wire)
         number = letter.plan.number
         arrival = self._arrivals.get(key)
-        # What was refused without a transaction is a new request when it is repeated, as is what was forgotten.
-        if arrival is not None and not (arrival.status and (arrival.status >= 300 or self._forgets)):
+        if arrival is not None and not self._is_forgotten(arrival):
             return
         arrival = self._arrivals[key] = Arrival(letter, self.ledger.order, process.now.unix_s)
         self.ledger.came_s[process.lease_name, number].append(arrival.came_s)
         self._arrived[number] += 1
         self._world.after(_SILENCE_MS, self._check_silence, process, arrival)
+
+    def _is_forgotten(self, arrival: Arrival) -> bool:
+        """Say whether a repeat is a new request: of what was refused without a transaction, or of one that is over."""
+        is_over = self._forgets or self._world.ms >= arrival.answered_ms + TIMED_OUT_MS
+        return bool(arrival.status) and (arrival.status >= 300 or is_over)
 
     def _check_silence(self, process: "Process", arrival: Arrival) -> None:
         if not arrival.status and process.is_alive and not process.is_ending:
@@ -141,6 +147,8 @@ class Promises:
         if arrival is None or wire.status < 200:
             return
         letter, status = arrival.letter, wire.status
+        if not arrival.status:
+            arrival.answered_ms = self._world.ms
         arrival.status = status
         if status == 503 and wire.get("retry-after") is None:
             raise Broken("P1", f"{letter.name} gets 503 without Retry-After")
