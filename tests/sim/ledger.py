@@ -228,7 +228,6 @@ class Ledger:
                 raise Broken("P8", f"{process.lease_name} leases row {number}, which {leased.holder} holds")
             leased.holder, leased.held_until_ms = process.lease_name, self._world.ms + dump.lease_ms
             leased.leased[process.lease_name] = self.order
-            leased.settling.discard(process.lease_name)
 
     def _renewed(self, process: "Process", renew: Renew, numbers: tuple[int, ...]) -> None:
         for number in numbers:
