@@ -207,9 +207,11 @@ class Promises:
                 self._registrants[owner] |= _hosts(contacts)
                 # Two contacts with different headers have one Request-URI.
                 self._are_windows_known &= not any("?" in contact.contact for contact in contacts)
-            case Store(message=message, messages_max=messages_max):
+            case Store(message=message):
                 self._check_row(message)
-                assert messages_max == self._parameters.max_messages
+                assert action.messages_max == self._parameters.max_messages
+                assert action.bytes_max == self._parameters.max_bytes
+                assert action.sender_messages_max == self._parameters.max_messages_per_sender
                 if self._is_report(message):
                     return
                 assert message.imdn in (0, _asks(message, NEGATIVE_DELIVERY)), "nobody asked to be told"

@@ -14,7 +14,7 @@ SEPARATOR: Final = b"\x1e"
 
 _WORDS: Final = (
     *(b"digest", b"domains", b"proxy", b"lazy", b"dated", b"silo", b"small", b"prompt"),
-    *(b"notify", b"remind", b"outbound", b"quota", b"typed", b"scripted"),
+    *(b"notify", b"remind", b"outbound", b"quota", b"fair", b"typed", b"scripted"),
 )
 
 _CPIM: Final = (

@@ -1,6 +1,7 @@
 """Everything around an engine in a story: peers, a store that keeps what it is given, and a clock."""
 
 import random
+from collections import Counter
 from contextlib import suppress
 from enum import Enum
 from typing import Any, Final, TypeVar
@@ -56,6 +57,7 @@ from msilo_core.parameters import SiloConfig
 from msilo_core.route import Route, SiloRoute
 from msilo_core.silo import RETRY_PAUSE_S
 from msilo_core.uri import Aor
+from msilo_storage.quotas import size_of
 
 __all__ = ["SETTINGS", "Failure", "World"]
 
@@ -92,7 +94,8 @@ PARAMETERS: Final[dict[str, dict[str, Any]]] = {
     },
     "remind": {"reminder": "sip:reminder@example.com", "send_time": 10, "snd_time_avp": "$avp(due)"},
     "outbound": {"outbound_proxy": f"sip:{OUTBOUND[0]}:{OUTBOUND[1]}"},
-    "quota": {"max_messages": 2},
+    "quota": {"max_messages": 2, "max_bytes": 2_000},
+    "fair": {"max_messages_per_sender": 2},
     "typed": {"content_types": ("text/*",)},
     "scripted": {"extra_hdrs_avp": "$avp(hdrs)", "skip_notification_flag": SKIP_FLAG},
 }
@@ -303,9 +306,13 @@ class World:
         """Check what holds after each step."""
         self._catch_up()
         check_bounds(self._engine, self._limits, self._awaited)
-        messages_max = self._config.silo.max_messages
+        silo = self._config.silo
         for owner in USERS:
-            assert not messages_max or len(self._store.kept(owner)) <= messages_max, "more is kept than may be"
+            kept = self._store.kept(owner)
+            assert not silo.max_messages or len(kept) <= silo.max_messages, "more is kept than may be"
+            assert not silo.max_bytes or sum(map(size_of, kept)) <= silo.max_bytes, "more octets are kept than may be"
+            senders = Counter(message.src_addr for message in kept)
+            assert not silo.max_messages_per_sender or max(senders.values(), default=0) <= silo.max_messages_per_sender
 
     def end(self) -> None:
         """Let the store and time make an end of everything, and all owners come back: nothing stays."""

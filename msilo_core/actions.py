@@ -255,14 +255,25 @@ class Store(msgspec.Struct, frozen=True, tag=True, gc=False):
     A row of the same owner, Call-ID, CSeq and From tag is the same message: it is answered with that row's number and
     nothing is added. Rows of one batch, and of successive batches of one server, get ascending numbers.
 
+    Past one of the bounds it is refused with 480. What counts is kept for delivery, deferred messages too, and expired
+    ones until they are deleted, but not those that were set aside. 0: no bound.
+
     Attributes:
-        messages_max: most messages of the owner that may be kept for delivery, deferred ones too, and expired ones
-            until they are deleted; one more is refused with 480. 0: any number.
+        messages_max: most messages of the owner.
+        bytes_max: most octets of them: of bodies and header values, as :func:`msilo_storage.rules.size_of` adds up.
+        sender_messages_max: most messages of the owner that are from the sender of this one (`src_addr`).
     """
 
     token: int
     message: Message
     messages_max: int = 0
+    bytes_max: int = 0
+    sender_messages_max: int = 0
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether it may be refused."""
+        return bool(self.messages_max or self.bytes_max or self.sender_messages_max)
 
 
 class FindUser(msgspec.Struct, frozen=True, tag=True, gc=False):

@@ -464,8 +464,9 @@ class Engine(Element):
             message = msgspec.structs.replace(message, next_time_s=self._next_time_s(call, now))
         self._silo.storing(owner)
         handler = partial(self._stored, call, owner)
+        silo = self._config.silo
         token = self._desk.issue(handler, partial(self._stored_late, call, owner), now)
-        return [Store(token, message, self._config.silo.max_messages)]
+        return [Store(token, message, silo.max_messages, silo.max_bytes, silo.max_messages_per_sender)]
 
     def _next_time_s(self, call: Call, now: Moment) -> int:
         """Say when somebody must see to it that a message reaches a phone that is there, if this server cannot."""

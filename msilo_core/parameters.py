@@ -76,6 +76,8 @@ class SiloConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         content_types: media types that are stored, such as ``text/plain`` or ``text/*``; empty: all.
         imdn: 1 tells senders that ask for it by IMDN (RFC 5438) that their message was stored, in place of the
             notification above, and that it can never be delivered; 0 tells them neither.
+        max_bytes: most octets, of bodies and header values, of the messages stored for one owner; 0: no bound.
+        max_messages_per_sender: most messages of one sender that are stored for one owner; 0: no bound.
     """
 
     db_table: str = "silo"
@@ -115,6 +117,8 @@ class SiloConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     time_zone: str = "UTC"
     content_types: tuple[str, ...] = ()
     imdn: int = 1
+    max_bytes: int = 0
+    max_messages_per_sender: int = 0
 
     def __post_init__(self) -> None:
         for name, (low, high) in _RANGES.items():
@@ -178,6 +182,8 @@ class SiloConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 _FLAG = (0, 1)
 _COUNT_MAX: Final = 2**31 - 1
+# Nobody has a disk that large, and the sums of a database are.
+_BYTES_MAX: Final = 2**53
 _RANGES: Final = {
     "expire_time": (1, DELTA_SECONDS_MAX),
     "check_time": (1, DELTA_SECONDS_MAX),
@@ -190,6 +196,8 @@ _RANGES: Final = {
     "skip_notification_flag": (-1, 31),
     "use_mode": _FLAG,
     "imdn": _FLAG,
+    "max_bytes": (0, _BYTES_MAX),
+    "max_messages_per_sender": (0, _COUNT_MAX),
 }
 
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")

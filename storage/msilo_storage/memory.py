@@ -41,6 +41,7 @@ from msilo_core.uri import Aor, parse_aor
 from msilo_core.users import User
 from msilo_storage.operators import SWEEP_ROWS_MAX, Entry, Sweep, Totals, swept, totals
 from msilo_storage.protocol import StorageReport
+from msilo_storage.quotas import Kept
 from msilo_storage.rows import aor_values, repeat_key
 from msilo_storage.rules import (
     DUE_ROWS_MAX,
@@ -50,7 +51,6 @@ from msilo_storage.rules import (
     Inventory,
     RowError,
     fold,
-    inbox_full,
     leasable,
     legible,
     look_again_s,
@@ -264,9 +264,10 @@ class MemoryStorage:
         if key is not None and (known := self._keys.get(key)) is not None:
             self._rows[known].repeats += 1
             return Stored(store.token, known, repeated=True)
-        inbox = self._inboxes.get(store.message.owner, {}).values()
-        if store.messages_max and sum(row.message.status == 0 for row in inbox) >= store.messages_max:
-            return inbox_full(store)
+        if store.is_bounded:
+            refused = self._kept(store.message.owner).refusal(store)
+            if refused is not None:
+                return refused
         self._last_id = message_id = self._last_id + 1
         row = _Row(msgspec.structs.replace(store.message, message_id=message_id))
         self._rows[message_id] = row
@@ -274,6 +275,13 @@ class MemoryStorage:
         if key is not None:
             self._keys[key] = message_id
         return Stored(store.token, message_id)
+
+    def _kept(self, owner: Aor) -> Kept:
+        kept = Kept()
+        for row in self._inboxes.get(owner, {}).values():
+            if row.message.status == 0:
+                kept.add(row.message)
+        return kept
 
     def _look_up(self, lookup: LookUp) -> LookedUp:
         known = self._inventory.get(lookup.owner, {}).values()

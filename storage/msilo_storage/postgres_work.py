@@ -6,8 +6,8 @@ also one of ours.
 """
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Sequence
+from copy import deepcopy
 from typing import Final
 
 from msilo_core.actions import (
@@ -33,6 +33,7 @@ from msilo_core.uri import Aor
 from msilo_core.users import User
 from msilo_storage.lanes import Connection, transaction
 from msilo_storage.postgres_delivery import NOW_MS, message_of
+from msilo_storage.quotas import Kept, Question, refusals
 from msilo_storage.rows import (
     BINDING_COLUMNS,
     NEW_MESSAGE_COLUMNS,
@@ -48,7 +49,7 @@ from msilo_storage.rows import (
     user_from,
     user_values,
 )
-from msilo_storage.rules import DUE_ROWS_MAX, EXPIRE_ROWS_MAX, UNTOLD_ROWS_MAX, Inventory, fold, inbox_full
+from msilo_storage.rules import DUE_ROWS_MAX, EXPIRE_ROWS_MAX, UNTOLD_ROWS_MAX, Inventory, fold
 from msilo_storage.tables import Sql
 
 __all__ = [
@@ -95,15 +96,13 @@ _OFTEN_SHARED_PLACES: Final = [NEW_MESSAGE_COLUMNS.index(column) for column in _
 
 
 async def append(connection: Connection, stores: Sequence[Store], sql: Sql) -> list[Stored | Refused]:
-    bounded = [store for store in stores if store.messages_max]
+    bounded = [store for store in stores if store.is_bounded]
     if not bounded:
         return [*await _insert(connection, stores, sql)]
     async with transaction(connection):
         # What is counted next includes what those stored that this waits for: it is another statement.
         await connection.execute(_LOCK_INBOXES, _inbox_locks(bounded, sql.names.table))
-        answers: dict[int, Stored | Refused] = {
-            place: inbox_full(stores[place]) for place in await _without_room(connection, stores, sql)
-        }
+        answers: dict[int, Stored | Refused] = {**await _without_room(connection, stores, bounded, sql)}
         others = [place for place in range(len(stores)) if place not in answers]
         stored = await _insert(connection, [stores[place] for place in others], sql) if others else []
     answers.update(zip(others, stored, strict=True))
@@ -135,9 +134,9 @@ async def _insert(connection: Connection, stores: Sequence[Store], sql: Sql) -> 
 
 # In the order of the array, which is the same on every server: they never wait for each other in a circle.
 _LOCK_INBOXES: Final = "SELECT pg_advisory_xact_lock(inbox) FROM unnest($1::bigint[]) AS inbox"
-# Of each owner no more rows are read than he may have.
+# Of each owner no more rows are read than he may have messages, where there is a bound on that.
 _COUNT_KEPT: Final = """
-    SELECT username, domain, (
+    SELECT username, domain, NULL, (
         SELECT count(*) FROM (
             SELECT FROM {silo} AS silo
             WHERE silo.{username} = given.username AND silo.{domain} = given.domain
@@ -153,8 +152,39 @@ _COUNT_KEPT: Final = """
             ORDER BY silo.{username}, silo.{domain}, silo.{snd_time}
             LIMIT $3
         ) AS deferred
-    )
+    ), 0
     FROM unnest($1::text[], $2::text[]) AS given (username, domain)
+"""
+# The same with octets, as `size_of` adds them up, and by sender where that is asked for ($4). It reads the rows and not
+# the index alone; of a long value it reads the length, which stands in the row.
+_WEIGHED: Final = """
+    CASE WHEN $4 THEN silo.{src_addr} END AS sender,
+    octet_length(silo.{ctype}) + coalesce(octet_length(silo.{body}), 0)
+        + coalesce(greatest(octet_length(silo.{extra_hdrs}) - 2, 0) / 2, 0) + coalesce(octet_length(silo.from_hdr), 0)
+        + coalesce(octet_length(silo.to_hdr), 0) + coalesce(octet_length(silo.date_hdr), 0) AS octets
+"""
+_WEIGH_KEPT: Final = f"""
+    SELECT given.username, given.domain, kept.sender, kept.messages, kept.octets
+    FROM unnest($1::text[], $2::text[]) AS given (username, domain)
+    CROSS JOIN LATERAL (
+        SELECT waiting.sender, count(*) AS messages, sum(waiting.octets) AS octets
+        FROM (
+            (
+                SELECT {_WEIGHED} FROM {{silo}} AS silo
+                WHERE silo.{{username}} = given.username AND silo.{{domain}} = given.domain
+                    AND silo.{{status}} = 0 AND silo.{{snd_time}} = 0
+                ORDER BY silo.{{username}}, silo.{{domain}}, silo.{{id}}
+                LIMIT $3
+            ) UNION ALL (
+                SELECT {_WEIGHED} FROM {{silo}} AS silo
+                WHERE silo.{{username}} = given.username AND silo.{{domain}} = given.domain
+                    AND silo.{{status}} = 0 AND silo.{{snd_time}} > 0
+                ORDER BY silo.{{username}}, silo.{{domain}}, silo.{{snd_time}}
+                LIMIT $3
+            )
+        ) AS waiting
+        GROUP BY waiting.sender
+    ) AS kept
 """
 _REPEATED: Final = """
     SELECT given.username, given.domain, given.callid, given.cseq, given.from_tag
@@ -173,35 +203,32 @@ def _inbox_locks(stores: Iterable[Store], table: str) -> list[int]:
     return sorted(int.from_bytes(digest, signed=True) for digest in digests)
 
 
-async def _without_room(connection: Connection, stores: Sequence[Store], sql: Sql) -> list[int]:
-    """Return the places of those that an inbox has no room for; it must be locked."""
-    arrivals = Counter(store.message.owner for store in stores)
-    owners = list({store.message.owner: None for store in stores if store.messages_max})
-    messages_max = max(store.messages_max for store in stores)
-    usernames, domains = [owner.username for owner in owners], [owner.domain for owner in owners]
-    rows = await connection.fetch(sql(_COUNT_KEPT), usernames, domains, messages_max)
-    kept = {Aor(username, domain): count for username, domain, count in rows}
-    crowded = {
-        store.message.owner
-        for store in stores
-        if store.messages_max and kept[store.message.owner] + arrivals[store.message.owner] > store.messages_max
-    }
-    # Of an owner who has room for all there is no need to know.
+async def _without_room(
+    connection: Connection, stores: Sequence[Store], bounded: Sequence[Store], sql: Sql
+) -> dict[int, Refused]:
+    """Answer those that an inbox has no room for, by their places; the inboxes of `bounded` must be locked."""
+    counted = await _kept(connection, bounded, sql)
+    suspects = refusals(stores, deepcopy(counted), counted.keys())
+    if not suspects:
+        # There is room for all, repeats or not.
+        return {}
+    crowded = {stores[place].message.owner for place in suspects}
     keys = [key for store in stores if store.message.owner in crowded and (key := repeat_key(store.message))]
     rows = await connection.fetch(sql(_REPEATED), *zip(*keys, strict=True)) if keys else []
-    known: set[object] = {tuple(row) for row in rows}
-    refused: list[int] = []
-    for place, store in enumerate(stores):
-        owner, key = store.message.owner, repeat_key(store.message)
-        if owner not in crowded or key in known:
-            continue
-        if store.messages_max and kept[owner] >= store.messages_max:
-            refused.append(place)
-            continue
-        kept[owner] += 1
-        if key is not None:
-            known.add(key)
-    return refused
+    return refusals(stores, counted, crowded, map(tuple, rows))
+
+
+async def _kept(connection: Connection, bounded: Sequence[Store], sql: Sql) -> dict[Aor, Kept]:
+    counted = {store.message.owner: Kept() for store in bounded}
+    usernames, domains = [owner.username for owner in counted], [owner.domain for owner in counted]
+    asked = Question.of(bounded)
+    if asked.is_weighed or asked.is_by_sender:
+        rows = await connection.fetch(sql(_WEIGH_KEPT), usernames, domains, asked.rows_max, asked.is_by_sender)
+    else:
+        rows = await connection.fetch(sql(_COUNT_KEPT), usernames, domains, asked.rows_max)
+    for username, domain, src_addr, messages, octets in rows:
+        counted[Aor(username, domain)].count(src_addr, messages, octets)
+    return counted
 
 
 _BINDING: Final = ", ".join(BINDING_COLUMNS)

@@ -5,18 +5,7 @@ from typing import Final, TypeAlias, TypeVar
 
 import msgspec
 
-from msilo_core.actions import (
-    Bind,
-    Binding,
-    Dump,
-    Message,
-    Outcome,
-    Refused,
-    Settle,
-    StorageAction,
-    StorageFailed,
-    Store,
-)
+from msilo_core.actions import Bind, Binding, Dump, Message, Outcome, Settle, StorageAction, StorageFailed
 from msilo_core.errors import PeerError, StorageError
 from msilo_core.registrar import Rebinding, Rejection, rebind
 from msilo_core.uri import Aor
@@ -31,7 +20,6 @@ __all__ = [
     "Inventory",
     "RowError",
     "fold",
-    "inbox_full",
     "isolating_bad_rows",
     "leasable",
     "legible",
@@ -128,11 +116,6 @@ def fold(inventory: Inventory, binds: Iterable[Bind]) -> Changes:
         written=[(owner, inventory[owner][contact]) for owner, contact in keys if contact in inventory[owner]],
         removed=[(owner, contact) for owner, contact in keys if contact not in inventory[owner]],
     )
-
-
-def inbox_full(store: Store) -> Refused:
-    """Return the answer to a Store whose owner has as many messages as he may have."""
-    return Refused(store.token, 480, "Inbox Full")
 
 
 def leasable(waiting: Iterable[tuple[str, int, int]], dump: Dump, now_ms: int) -> tuple[int, int, bool]:

@@ -36,6 +36,7 @@ from msilo_core.actions import (
 from msilo_core.registrar import Rejection, preferred
 from msilo_core.uri import Aor
 from msilo_core.users import User
+from msilo_storage.quotas import Kept, Question
 from msilo_storage.rows import (
     BINDING_COLUMNS,
     NEW_MESSAGE_COLUMNS,
@@ -59,7 +60,6 @@ from msilo_storage.rules import (
     UNTOLD_ROWS_MAX,
     Inventory,
     fold,
-    inbox_full,
     leasable,
     legible,
     look_again_s,
@@ -94,40 +94,66 @@ _COUNT_REPEAT: Final = (
     " WHERE {username} = ? AND {domain} = ? AND {callid} = ? AND cseq = ? AND from_tag = ? AND cseq >= 0"
     " RETURNING {id}"
 )
+# Of each owner no more rows are read than he may have messages, where there is a bound on that (else -1).
+_WAITS: Final = "FROM {silo} WHERE {username} = ?1 AND {domain} = ?2 AND {status} = 0 AND {snd_time}"
 _COUNT_KEPT: Final = (
-    "SELECT (SELECT count(*) FROM (SELECT 1 FROM {silo}"
-    " WHERE {username} = ?1 AND {domain} = ?2 AND {status} = 0 AND {snd_time} = 0 LIMIT ?3))"
-    " + (SELECT count(*) FROM (SELECT 1 FROM {silo}"
-    " WHERE {username} = ?1 AND {domain} = ?2 AND {status} = 0 AND {snd_time} > 0 LIMIT ?3))"
+    f"SELECT NULL, (SELECT count(*) FROM (SELECT 1 {_WAITS} = 0 LIMIT ?3))"
+    f" + (SELECT count(*) FROM (SELECT 1 {_WAITS} > 0 LIMIT ?3)), 0"
+)
+# The same with octets, as `size_of` adds them up, and by sender where that is asked for (?4). Of a blob `length` reads
+# no more than its head.
+_WEIGHED: Final = (
+    "iif(?4, {src_addr}, NULL) AS sender, length(CAST({ctype} AS BLOB)) + coalesce(length({body}), 0)"
+    " + coalesce(length({extra_hdrs}), 0) + coalesce(length(from_hdr), 0) + coalesce(length(to_hdr), 0)"
+    " + coalesce(length(date_hdr), 0) AS octets"
+)
+_WEIGH_KEPT: Final = (
+    "SELECT sender, count(*), sum(octets) FROM ("
+    f"SELECT * FROM (SELECT {_WEIGHED} {_WAITS} = 0 LIMIT ?3)"
+    f" UNION ALL SELECT * FROM (SELECT {_WEIGHED} {_WAITS} > 0 LIMIT ?3)"
+    ") GROUP BY sender"
 )
 
 
 def append(connection: sqlite3.Connection, stores: Sequence[Store], sql: Sql) -> list[Stored | Refused]:
     answers: list[Stored | Refused] = []
-    messages_max = max(store.messages_max for store in stores)
-    kept: dict[Aor, int] = {}
+    inboxes: dict[Aor, Kept] = {}
+    bounded = [store for store in stores if store.is_bounded]
+    asked = Question.of(bounded) if bounded else None
     for store in stores:
         message = store.message
-        if store.messages_max:
-            if message.owner not in kept:
-                counted = (*aor_values(message.owner), messages_max)
-                (kept[message.owner],) = connection.execute(sql(_COUNT_KEPT), counted).fetchone()
-            if kept[message.owner] >= store.messages_max and not _is_repeat(connection, sql, message):
-                answers.append(inbox_full(store))
+        if asked is not None and store.is_bounded:
+            if message.owner not in inboxes:
+                inboxes[message.owner] = _kept(connection, message.owner, asked, sql)
+            refused = inboxes[message.owner].refusal(store)
+            if refused is not None and not _is_repeat(connection, sql, message):
+                answers.append(refused)
                 continue
         # Measured: one execute for each row costs what executemany does, and says which row was there before.
         cursor = connection.execute(sql(_INSERT), message_values(message))
         if cursor.rowcount:
             assert cursor.lastrowid is not None
             answers.append(Stored(store.token, cursor.lastrowid))
-            if message.owner in kept:
-                kept[message.owner] += 1
+            if message.owner in inboxes:
+                inboxes[message.owner].add(message)
         else:
             key = repeat_key(message)
             assert key is not None
             (message_id,) = connection.execute(sql(_COUNT_REPEAT), key).fetchone()
             answers.append(Stored(store.token, message_id, repeated=True))
     return answers
+
+
+def _kept(connection: sqlite3.Connection, owner: Aor, asked: Question, sql: Sql) -> Kept:
+    kept = Kept()
+    values = (*aor_values(owner), -1 if asked.rows_max is None else asked.rows_max)
+    if asked.is_weighed or asked.is_by_sender:
+        rows = connection.execute(sql(_WEIGH_KEPT), (*values, asked.is_by_sender))
+    else:
+        rows = connection.execute(sql(_COUNT_KEPT), values)
+    for src_addr, messages, octets in rows:
+        kept.count(src_addr, messages, octets)
+    return kept
 
 
 def look_up(connection: sqlite3.Connection, lookups: Sequence[LookUp], sql: Sql) -> list[LookedUp]:

@@ -16,7 +16,7 @@ SECONDS = "give 1 to 4294967295"
         ("expire_time", (1, 2**32 - 1)), ("check_time", (1, 2**32 - 1)), ("send_time", (0, 2**32 - 1)),
         ("clean_period", (1, 2**32 - 1)), ("use_contact", (0, 1)), ("add_date", (0, 1)),
         ("max_messages", (0, 2**31 - 1)), ("add_contact", (0, 1)), ("skip_notification_flag", (-1, 31)),
-        ("use_mode", (0, 1)), ("imdn", (0, 1)),
+        ("use_mode", (0, 1)), ("imdn", (0, 1)), ("max_bytes", (0, 2**53)), ("max_messages_per_sender", (0, 2**31 - 1)),
     ],
 )  # fmt: skip
 def test_numbers(name: str, values: tuple[int, int]) -> None:
@@ -121,6 +121,6 @@ def test_what_kamailio_takes() -> None:
 
 
 def test_there_are_all_of_them() -> None:
-    ours = {"reminder_sender", "time_zone", "content_types", "imdn"}
+    ours = {"reminder_sender", "time_zone", "content_types", "imdn", "max_bytes", "max_messages_per_sender"}
     # The 34th is db_url, the storage URL.
     assert len(set(SiloConfig.__struct_fields__) - ours) == 33

@@ -181,7 +181,14 @@ def test_every_parameter_of_kamailio_has_its_row() -> None:
     theirs = {**dict(rows), "add_date": "0"}
     del theirs["db_url"]
     assert theirs == {name: ours[name] for name in ours if name in theirs}
-    assert ours.keys() - theirs.keys() == {"reminder_sender", "time_zone", "content_types", "imdn"}
+    assert ours.keys() - theirs.keys() == {
+        "reminder_sender",
+        "time_zone",
+        "content_types",
+        "imdn",
+        "max_bytes",
+        "max_messages_per_sender",
+    }
 
 
 def test_everything_of_kamailio_has_its_word_and_a_test() -> None:

@@ -204,6 +204,11 @@ PARAMETERS: list[tuple[str, object, str, str, str]] = [
         '["text"]', "content_types: 'text' is no media type: give one such as text/plain or text/*",
     ),
     ("imdn", 0, "0", "2", "imdn = 2 is out of range: give 0 or 1"),
+    ("max_bytes", 1_000_000, "1000000", "-1", "max_bytes = -1 is out of range: give 0 to 9007199254740992"),
+    (
+        "max_messages_per_sender", 20, "20",
+        '"20"', 'max_messages_per_sender = "20" does not fit: give a whole number',
+    ),
 ]  # fmt: skip
 
 
@@ -211,7 +216,8 @@ def test_the_table_of_parameters_is_whole() -> None:
     names = [name for name, *_ in PARAMETERS]
     assert names == list(SiloConfig.__struct_fields__)
     # Kamailio's are 34 with db_url, which is the storage URL.
-    assert len(set(names) - {"reminder_sender", "time_zone", "content_types", "imdn"}) + len({"db_url"}) == 34
+    ours = {"reminder_sender", "time_zone", "content_types", "imdn", "max_bytes", "max_messages_per_sender"}
+    assert len(set(names) - ours) + len({"db_url"}) == 34
 
 
 @pytest.mark.parametrize(("name", "value", "text", "wrong", "complaint"), PARAMETERS)

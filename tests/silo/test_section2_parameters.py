@@ -119,6 +119,33 @@ def test_without_max_messages_there_is_no_bound() -> None:
     assert {status_of(server.datagram(message(number=number))[0]) for number in range(200)} == {202}
 
 
+def test_max_bytes_is_for_bodies_and_headers_of_one_owner() -> None:
+    server = world()
+    server.datagram(message(headers="Subject: lunch\r\n"))
+    (row,) = finished(server.store.list())
+    texts = (row.ctype, row.extra_hdrs, row.from_hdr, row.to_hdr, row.date_hdr)
+    octets = len(row.body) + sum(map(len, texts))
+    for room, statuses in ((2 * octets - 1, [202, 480]), (2 * octets, [202, 202]), (2 * octets + 1, [202, 202])):
+        server = world(max_bytes=room)
+        told = [server.datagram(message(number=n, headers="Subject: lunch\r\n"))[0] for n in (1, 2)]
+        assert [status_of(data) for data in told] == statuses
+        assert statuses[1] == 202 or told[1].startswith(b"SIP/2.0 480 Inbox Full\r\n")
+        assert status_of(server.datagram(message(to="carol", headers="Subject: lunch\r\n"))[0]) == 202
+
+
+def test_max_messages_per_sender_leaves_room_for_others() -> None:
+    server = world(max_messages_per_sender=2)
+    told = [server.datagram(message(number=number))[0] for number in range(3)]
+    assert [status_of(data) for data in told] == [202, 202, 480]
+    assert told[2].startswith(b"SIP/2.0 480 Too Many Messages from This Sender\r\n")
+    as_carol = message(number=3).replace(b"sip:alice@example.com", b"sip:carol@example.com")
+    assert status_of(server.datagram(as_carol)[0]) == 202
+    assert status_of(server.datagram(message(number=4, to="carol"))[0]) == 202
+    # Written otherwise it is the same sender.
+    as_alias = message(number=5).replace(b"<sip:alice@example.com>", b"<sip:%61lice@EXAMPLE.com;x=y>")
+    assert status_of(server.datagram(as_alias)[0]) == 480
+
+
 @pytest.mark.parametrize(
     ("parameters", "snd_time_s", "extra_hdrs"),
     [

@@ -96,8 +96,8 @@ def message(n: int = 1, owner: Aor = BOB, **changes: object) -> Message:
     return msgspec.structs.replace(plain, **changes)
 
 
-def stores(*messages: Message, messages_max: int = 0) -> list[Store]:
-    return [Store(next(_tokens), message, messages_max) for message in messages]
+def stores(*messages: Message, messages_max: int = 0, bytes_max: int = 0, sender_messages_max: int = 0) -> list[Store]:
+    return [Store(next(_tokens), message, messages_max, bytes_max, sender_messages_max) for message in messages]
 
 
 async def append(store: Storage, *messages: Message) -> list[int]:
@@ -201,6 +201,8 @@ async def every_kind_of_work(store: Storage) -> None:
     """Find, change and delete a few rows of Bob's; of what else there is, only some that were set aside."""
     first, second, _ = await append(store, message(1), message(2, exp_time_s=NOW_S, imdn=1), message(1))
     assert [type(answer) for answer in await store.append(stores(message(3), messages_max=2))] == [Refused]
+    weighed = stores(message(3), bytes_max=1, sender_messages_max=2)
+    assert [type(answer) for answer in await store.append(weighed)] == [Refused]
     await store.bind([bind(binding()), bind(binding(expires_s=NOW_S), cseq=2)])
     await store.look_up([LookUp(next(_tokens), BOB, NOW_S)])
     page = (await dump(store, messages_max=3, is_early=False)).messages

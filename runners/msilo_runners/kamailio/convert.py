@@ -69,7 +69,9 @@ _WIDTH: Final = 118
 _TEXTS: Final = frozenset({
     "db_url", *[name for name, default in msgspec.structs.asdict(SiloConfig()).items() if isinstance(default, str)],
 })  # fmt: skip
-_OURS: Final = frozenset({"reminder_sender", "time_zone", "content_types", "imdn"})
+_OURS: Final = frozenset(
+    {"reminder_sender", "time_zone", "content_types", "imdn", "max_bytes", "max_messages_per_sender"}
+)
 _PARAMETERS: Final = frozenset({"db_url", *SiloConfig.__struct_fields__}) - _OURS
 
 ROLE: Final = (
