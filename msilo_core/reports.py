@@ -70,7 +70,8 @@ class Reports:
             return []
         self._under_way += 1
         token = self._desk.issue_patiently(partial(self._kept, report.owner))
-        return [Store(token, report, self._config.max_messages)]
+        config = self._config
+        return [Store(token, report, config.max_messages, config.max_bytes, config.max_messages_per_sender)]
 
     def _report(self, message: Message, now: Moment) -> Message | None:
         """Return what is stored for the sender; None if nobody could be told, or of nothing."""
