@@ -357,9 +357,9 @@ class Silo:
         return actions
 
     def _renew_stored(self, inbox: Inbox, message: Message, target: Target, now: Moment) -> Target | None:
-        # One that another phone took live meanwhile is not sent to any more.
-        is_taken = message.message_id in inbox.withdrawn
-        return None if is_taken else self._where.renewed(inbox, message.exp_time_s, target, now)
+        # One that another phone took live meanwhile, or another node may have by now, is not sent any more.
+        is_over = message.message_id in inbox.withdrawn or now.mono_ms >= inbox.lease_end_ms
+        return None if is_over else self._where.renewed(inbox, message.exp_time_s, target, now)
 
     def _begin_fork(self, inbox: Inbox, fork: Fork[Aor], now: Moment) -> list[Action]:
         inbox.fork = fork

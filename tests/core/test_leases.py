@@ -133,6 +133,15 @@ def test_process_that_slept_beyond_the_end_sends_nothing_more() -> None:
     assert world.engine.statistics.lost_leases == 1
 
 
+def test_process_that_slept_beyond_the_end_tries_no_other_contact() -> None:
+    world = World()
+    world.datagram(message(b"one"))
+    world.datagram(register(contact="<sip:bob@127.0.0.1:5072>, <sip:bob@127.0.0.1:5073>;q=0.5"), BOB)
+    world.hold = {Dump}
+    world.mono_ms += LEASE_MS
+    assert not [sent for sent in world.carry_out(world.engine.handle_timeout(world.now)) if status_of(sent) == 0]
+
+
 def test_answer_that_comes_after_the_end_counts() -> None:
     world, first = sending()
     world.hold = {Renew}
