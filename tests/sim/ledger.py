@@ -57,6 +57,7 @@ class Row(msgspec.Struct):
         held_until_ms: end of that lease.
         leased: how much had happened before it was leased, by process.
         settling: processes that have asked for an outcome since, but for RELEASED.
+        is_sent: whether it was sent since it was leased.
         is_tried: whether a phone may have it, as whoever leases it is told.
         is_requeued: whether an operator let it wait once more.
         ended_by: name of the process that recorded the outcome.
@@ -72,6 +73,7 @@ class Row(msgspec.Struct):
     held_until_ms: int
     leased: dict[str, int]
     settling: set[str]
+    is_sent: bool = False
     is_tried: bool = False
     is_requeued: bool = False
     ended_by: str = ""
@@ -226,6 +228,9 @@ class Ledger:
                 raise Broken("P2", f"row {number} is leased, which is none any more")
             if leased.holder not in ("", process.lease_name) and leased.held_until_ms > self._world.ms:
                 raise Broken("P8", f"{process.lease_name} leases row {number}, which {leased.holder} holds")
+            # Left by a process that could not say what became of it.
+            leased.is_tried |= bool(leased.holder) and leased.is_sent
+            leased.is_sent = False
             leased.holder, leased.held_until_ms = process.lease_name, self._world.ms + dump.lease_ms
             leased.leased[process.lease_name] = self.order
 
@@ -286,7 +291,7 @@ class Ledger:
                 # As if it had never been tried.
                 del self._dead[row.number]
                 self._kept[row.number] = row
-                row.outcome, row.is_tried, row.is_requeued = "", False, True
+                row.outcome, row.is_tried, row.is_sent, row.is_requeued = "", False, False, True
 
     # -- The end -------------------------------------------------------------------------------------------------------
 

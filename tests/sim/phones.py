@@ -204,7 +204,8 @@ class Phone(Agent):
             self._say(wire, status, answer)
 
     def _say(self, wire: Wire, status: int, answer: Callable[[bytes], None]) -> None:
-        data = response(wire, status, f"{self.name}.{self.life}")
+        retry_s = self._world.fate.between(0, 20, f"patience {self.name} {wire.branch}") if status in (480, 503) else 0
+        data = response(wire, status, f"{self.name}.{self.life}", retry_s)
         self._answers[wire.branch] = (data, self._answers[wire.branch][1])
         self._world.note(f"{self.name} answers {status}", wire.branch)
         answer(data)

@@ -226,6 +226,7 @@ class Promises:
         if row.outcome and row.outcome != Outcome.WITHDRAWN and row.ended_by in ("", process.lease_name):
             raise Broken("P2", f"{what}, which was {row.outcome}")
         self._check_repeat(process, row, what)
+        row.is_sent = True
         leased = row.leased[process.lease_name]
         for other in self.ledger.waiting_before(process, row.letter.plan.owner, leased, now_s):
             # One that fell due or came free since is not in the page.

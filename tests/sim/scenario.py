@@ -277,7 +277,7 @@ def _letters(source: random.Random, count: int, calm_ms: int, owners: list[str],
                 is_dated=source.random() < 0.2,
                 due_s=(at_ms + source.randrange(1_000, 60_000)) // 1000 if _is_deferred(source, role) else 0,
                 tries=source.choice((1, 2, 4, 6)),
-                poison=source.choice((404, 415, 488, 603)) if source.random() < 0.03 else 0,
+                poison=source.choice((404, 415, 488, 500, 603)) if source.random() < 0.03 else 0,
             )
         )
     return tuple(letters)

@@ -95,14 +95,16 @@ def parse(data: bytes) -> Wire:
     return Wire(start, lines, body, key_of_message, _first(_BRANCH, first["via"]))
 
 
-def response(request: Wire, status: int, tag: str) -> bytes:
-    """Return a response to a request (RFC 3261 section 8.2.6)."""
+def response(request: Wire, status: int, tag: str, retry_after_s: int = 0) -> bytes:
+    """Return a response to a request (RFC 3261 section 8.2.6), with a Retry-After if it is not 0."""
     lines = [f"SIP/2.0 {status} {'OK' if status < 300 else 'No'}"]
     for key, value in request.lines:
         if key in ("via", "from", "call-id", "cseq"):
             lines.append(f"{key}: {value}")
         elif key == "to":
             lines.append(f"to: {value}" if status < 200 or ";tag=" in value else f"to: {value};tag={tag}")
+    if retry_after_s:
+        lines.append(f"retry-after: {retry_after_s}")
     head = "\r\n".join([*lines, "content-length: 0"])
     return head.encode("utf-8", "surrogateescape") + b"\r\n\r\n"
 

@@ -26,7 +26,8 @@ _STEPS_MAX: Final = 300_000
 """More than the longest story has."""
 
 _CALM_MS_MAX: Final = 1_800_000
-"""In so long a calm everything is delivered: leases of dead nodes end, and phones register a hundred times."""
+"""In so long a calm everything is delivered: leases of dead nodes and bindings of phones that are gone end, pauses are
+over, and what a phone answers 5xx again and again is set aside."""
 
 _LOOK_MS: Final = 5_000
 
