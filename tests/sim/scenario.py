@@ -197,6 +197,9 @@ def draw(seed: int, letters: int = 0) -> Scenario:
     owners = [f"u{number}" for number in range(source.choice((1, 1, 2, 3)))]
     phones = _phones(source, owners)
     count = letters or source.randint(20, 60)
+    delivery = _delivery(source)
+    # One that is always answered 500 is tried 16 times, which takes hours where the pauses grow long.
+    poisons = (404, 415, 488, 603, *([500] if delivery["retry_max"] < 900 else []))
     silo: dict[str, int | str] = {"check_time": source.choice((10, 30)), "clean_period": 1}
     if role == "deferred":
         silo |= {"snd_time_avp": "$avp(due)", "send_time": source.choice((2, 10))}
@@ -207,12 +210,12 @@ def draw(seed: int, letters: int = 0) -> Scenario:
         seed=seed,
         role=role,
         silo=silo,
-        delivery=_delivery(source),
+        delivery=delivery,
         limits={name: source.choice(_SMALL[name]) for name in names},
         calm_ms=calm_ms,
         nodes=nodes,
         phones=phones,
-        letters=_letters(source, count, calm_ms, owners, role),
+        letters=_letters(source, count, calm_ms, owners, role, poisons),
         events=(
             *_phone_events(source, phones, calm_ms),
             *_node_events(source, nodes, owners, calm_ms, is_skewed),
@@ -257,7 +260,9 @@ def _phones(source: random.Random, owners: list[str]) -> tuple[PhonePlan, ...]:
     return tuple(phones)
 
 
-def _letters(source: random.Random, count: int, calm_ms: int, owners: list[str], role: Role) -> tuple[LetterPlan, ...]:
+def _letters(
+    source: random.Random, count: int, calm_ms: int, owners: list[str], role: Role, poisons: tuple[int, ...]
+) -> tuple[LetterPlan, ...]:
     bursts = [source.randrange(calm_ms) for _ in range(source.randint(1, 8))]
     senders = [f"s{number}" for number in range(source.randint(1, 4))]
     letters: list[LetterPlan] = []
@@ -277,7 +282,7 @@ def _letters(source: random.Random, count: int, calm_ms: int, owners: list[str],
                 is_dated=source.random() < 0.2,
                 due_s=(at_ms + source.randrange(1_000, 60_000)) // 1000 if _is_deferred(source, role) else 0,
                 tries=source.choice((1, 2, 4, 6)),
-                poison=source.choice((404, 415, 488, 500, 603)) if source.random() < 0.03 else 0,
+                poison=source.choice(poisons) if source.random() < 0.03 else 0,
             )
         )
     return tuple(letters)
