@@ -291,6 +291,7 @@ class Ledger:
                 # As if it had never been tried.
                 del self._dead[row.number]
                 self._kept[row.number] = row
+                row.leased.clear()
                 row.outcome, row.is_tried, row.is_sent, row.is_requeued = "", False, False, True
 
     # -- The end -------------------------------------------------------------------------------------------------------
