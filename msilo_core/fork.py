@@ -39,7 +39,7 @@ Serialiser: TypeAlias = Callable[[Target, str, int], bytes]
 Renew: TypeAlias = Callable[[Target, Moment], Target | None]
 """Says how a target is reached by now, or None where it is not to be tried any more."""
 
-Follow: TypeAlias = Callable[[Target, Response], Target | None]
+Follow: TypeAlias = Callable[[Target, Response, Moment], Target | None]
 """Says where a failure of a target leads, if it is not one: to the same with credentials, or to another address."""
 
 # Section 16.7 step 6: of the 4xx, those first "that provide information affecting resubmission of this request".
@@ -185,7 +185,7 @@ class Fork(Generic[S]):
         target = self._pending.pop(transaction.branch)
         if status >= 300:
             if self._follow is not None and response is not None and not self._decided:
-                further = self._follow(target, response)
+                further = self._follow(target, response, now)
                 if further is not None:
                     return self._try([further], now)
             self._weigh(transaction.flow, status, response)

@@ -356,10 +356,18 @@ class Silo:
             actions += self.advance(owner, now)
         return actions
 
-    def _renew_stored(self, inbox: Inbox, message: Message, target: Target, now: Moment) -> Target | None:
+    def _is_over(self, inbox: Inbox, message: Message, now: Moment) -> bool:
         # One that another phone took live meanwhile, or another node may have by now, is not sent any more.
-        is_over = message.message_id in inbox.withdrawn or now.mono_ms >= inbox.lease_end_ms
-        return None if is_over else self._where.renewed(inbox, message.exp_time_s, target, now)
+        is_gone = message.message_id in inbox.withdrawn or now.mono_ms >= inbox.lease_end_ms
+        return is_gone or message.exp_time_s <= now.unix_s
+
+    def _renew_stored(self, inbox: Inbox, message: Message, target: Target, now: Moment) -> Target | None:
+        is_over = self._is_over(inbox, message, now)
+        return None if is_over else self._where.renewed(inbox, None, target, now)
+
+    def _follow(self, inbox: Inbox, message: Message, target: Target, response: Response, now: Moment) -> Target | None:
+        is_over = self._is_over(inbox, message, now)
+        return None if is_over else self._following.follow(message.body, target, response)
 
     def _begin_fork(self, inbox: Inbox, fork: Fork[Aor], now: Moment) -> list[Action]:
         inbox.fork = fork
@@ -483,7 +491,7 @@ class Silo:
         renew = partial(self._renew_stored, inbox, message)
         return Fork(
             self, inbox.owner, targets, serialise, renew, self._clients, self._entropy,
-            rank=hopeful_first, follow=partial(self._following.follow, message.body), mark=DELIVERY_MARK,
+            rank=hopeful_first, follow=partial(self._follow, inbox, message), mark=DELIVERY_MARK,
         )  # fmt: skip
 
     def _serialise(self, message: Message, extra_hdrs: str, target: Target, via: str, _max_breadth: int) -> bytes:

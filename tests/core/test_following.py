@@ -17,11 +17,11 @@ def asked(status: str, *names: str, nonce: str = "abc", more: str = "") -> str:
     return f"{status}{lines}"
 
 
-def by_proxy(account: Account | None = ACCOUNT) -> tuple[World, bytes]:
+def by_proxy(account: Account | None = ACCOUNT, headers: str = "") -> tuple[World, bytes]:
     """Return a server that has sent bob's message to the outbound proxy, and that."""
     silo = SiloConfig(outbound_proxy="sip:127.0.0.9:5070")
     world = World(Config(silo=silo, delivery=DeliveryConfig(account=account)), route=SiloRoute())
-    world.datagram(message())
+    world.datagram(message(headers=headers))
     _, sent = world.datagram(register(), BOB)
     return world, sent
 
@@ -203,3 +203,18 @@ def test_largest_number_stays_within_what_a_cseq_may_be() -> None:
     _, sent = world.datagram(register(), BOB)
     (again,) = world.datagram(answer(sent, asked("407 Please", "Proxy-Authenticate")), PROXY)
     assert header(again, "CSeq") == "2147483647 MESSAGE"
+
+
+# -- When it is too late -----------------------------------------------------------------------------------------------
+
+
+def test_message_that_expired_meanwhile_is_not_sent_again() -> None:
+    world, sent = by_proxy(headers="Expires: 10\r\n")
+    world.pass_time(10_000)
+    assert world.datagram(answer(sent, asked("407 Please", "Proxy-Authenticate")), PROXY) == []
+
+
+def test_message_that_another_server_may_have_is_not_sent_again() -> None:
+    world, sent = by_proxy()
+    world.mono_ms += 15_000
+    assert world.datagram(answer(sent, asked("407 Please", "Proxy-Authenticate")), PROXY) == []
