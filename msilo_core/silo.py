@@ -303,6 +303,7 @@ class Silo:
                         inbox.owner, head.message_id, Outcome.FAILED, 408, next_time_s=now.unix_s
                     )
                 actions += self._release_rest(inbox)
+                self._let_leases_be(inbox)
             elif inbox.fork is not None:
                 actions += inbox.fork.give_up(now)
                 actions += self._advance(inbox, now)
@@ -546,15 +547,14 @@ class Silo:
 
     def _renew_leases(self, inbox: Inbox, now: Moment) -> list[Action]:
         if inbox.renewing:
+            self._deadlines.arm(("renew", inbox.owner), now.mono_ms + STORE_RETRY_MS)
             return []
         inbox.renewing = True
         message_ids = tuple([message.message_id for message in inbox.page])
-        token = self._desk.issue_patiently(partial(self._renewed, inbox, message_ids, now.mono_ms))
+        token = self._desk.issue_patiently(partial(self._renewed, inbox, now.mono_ms))
         return [Renew(token, inbox.owner, message_ids, self._config.node, self._lease_ms)]
 
-    def _renewed(
-        self, inbox: Inbox, message_ids: tuple[int, ...], asked_ms: int, completion: Completion, now: Moment
-    ) -> list[Action]:
+    def _renewed(self, inbox: Inbox, asked_ms: int, completion: Completion, now: Moment) -> list[Action]:
         inbox.renewing = False
         if isinstance(completion, StorageFailed):
             self._statistics.storage_failures += 1
@@ -562,7 +562,8 @@ class Silo:
                 self._deadlines.arm(("renew", inbox.owner), now.mono_ms + STORE_RETRY_MS)
         elif not isinstance(completion, Renewed):
             raise LocalError(f"{type(completion).__name__} does not answer Renew")
-        elif any(message.message_id in message_ids for message in inbox.page):
+        elif inbox.page and asked_ms > inbox.lease_end_ms - self._lease_ms:
+            # Of a page that was leased since then it says nothing.
             if all(message.message_id in completion.message_ids for message in inbox.page):
                 self._hold_leases(inbox, asked_ms)
             else:

@@ -102,6 +102,32 @@ def test_one_at_a_time_and_again_where_the_store_failed() -> None:
     assert messages(world.timed(2_000))
 
 
+def test_page_is_renewed_though_the_renewal_of_the_last_one_is_not_answered() -> None:
+    world = World(limits=Limits(page_messages_max=1))
+    for number in range(2):
+        world.datagram(message(b"%d" % number, number=number))
+    _, first = world.datagram(register(), BOB)
+    world.hold = {Renew}
+    world.pass_time(LEASE_MS // 3)
+    (second,) = world.datagram(answer(first), BOB)
+    assert body_of(second) == b"1"
+    world.pass_time(LEASE_MS // 3)
+    world.let_go()
+    world.pass_time(LEASE_MS)
+    assert world.engine.statistics.lost_leases == 0
+
+
+def test_late_answer_to_a_renewal_says_nothing_of_what_was_leased_since() -> None:
+    world, first = sending()
+    world.hold = {Renew}
+    world.pass_time(LEASE_MS)
+    world.datagram(answer(first, "480 Not Now"), BOB)
+    world.pass_time(LEASE_MS // 3 + 1)
+    world.let_go()
+    world.pass_time(LEASE_MS // 3)
+    assert world.engine.statistics.lost_leases == 1
+
+
 # -- Their end ---------------------------------------------------------------------------------------------------------
 
 
@@ -262,9 +288,12 @@ def test_what_a_server_gives_back_as_it_ends_is_taken_at_once() -> None:
 
 def test_what_no_phone_answered_as_it_ended_is_too() -> None:
     world, _ = sending(2)
+    world.hold = {Settle, Renew}
     world.carry_out(world.engine.close(world.now))
     world.carry_out(world.engine.abandon(world.now))
     assert messages(world.timed(5_000)) == [], "it is given up, and sent again"
+    assert {type(action) for action in world.held} == {Settle}, "a lease that is given up is not renewed"
+    world.let_go()
     other = beside(world)
     again, *_ = messages(other.timed(5_000))
     assert body_of(again) == b"0"
