@@ -288,7 +288,8 @@ class Dump(msgspec.Struct, frozen=True, tag=True, gc=False):
 
     Taken are rows whose ``snd_time`` has come (0: it was never deferred), not set aside, not expired at `now_ms`, in
     the order of their numbers, without a gap: where the oldest is leased by another node, or is to be tried later,
-    nothing is taken.
+    nothing is taken. The row behind those, or where there is none the last of them, gets a ``next_time`` soon after the
+    end of the lease, at which others look whether the node is still there.
 
     Leases run by the clock of the store: those of the nodes need not agree.
 
@@ -358,8 +359,9 @@ class Retry(msgspec.Struct, frozen=True, tag=True, gc=False):
 
     They are rows with a ``next_time`` from 1 to `now_s` that are neither deferred nor set aside nor expired nor leased.
     Those of an owner without a binding wait for his next REGISTER from then on, with ``next_time`` 0. Those behind one
-    that is to be tried later wait for that, and get its ``next_time``. Those that are only reached by a connection of
-    another node are left to that. What is returned no other node gets within `pause_s`.
+    that is to be tried later wait for that, and get its ``next_time``; those behind one that is leased wait for the end
+    of the lease. Those that are only reached by a connection of another node are left to that. What is returned no
+    other node gets within `pause_s`.
 
     Attributes:
         now_s: the present.

@@ -528,8 +528,8 @@ class Silo:
             # A Store that was told before this page may not be in it.
             inbox.has_stored = is_full or inbox.dump_wanted or completion.is_early
             inbox.dump_wanted |= is_full
-            # The next page is no less urgent.
-            inbox.is_early |= is_full and is_early
+            # It begins with a row that others are to look for later, should this server die.
+            inbox.is_early |= is_full
         return self._advance(inbox, now)
 
     # -- Leases --------------------------------------------------------------------------------------------------------

@@ -306,16 +306,17 @@ class MemoryStorage:
         return Unbound(unbind.token)
 
     def _dump(self, dump: Dump) -> Dumped:
-        rows = self._waiting(dump.owner, dump.now_ms // 1000)[: dump.messages_max]
+        rows = self._waiting(dump.owner, dump.now_ms // 1000)[: dump.messages_max + 1]
         waiting = ((row.lease_node, row.lease_until_ms, row.message.next_time_s) for row in rows)
         now_ms = self.clock()
         count, busy_ms, is_early = leasable(waiting, dump, now_ms)
-        page = rows[:count]
+        free = rows[:count]
+        page = free[: dump.messages_max]
         for row in page:
             row.message = taken_over(row.message, row.lease_node)
             row.lease_node, row.lease_until_ms = dump.node, now_ms + dump.lease_ms
         messages = tuple(row.message for row in page)
-        for row in page[-1:]:
+        for row in free[-1:]:
             row.message = msgspec.structs.replace(row.message, next_time_s=look_again_s(dump))
         return Dumped(dump.token, messages, busy_ms, is_early)
 
@@ -414,7 +415,9 @@ class MemoryStorage:
         for row in due[:RETRY_ROWS_MAX]:
             owner = row.message.owner
             alive = [b for b in self._inventory.get(owner, {}).values() if b.expires_s > now_s]
-            first_s = next(iter(self._waiting(owner, now_s))).message.next_time_s
+            first = next(iter(self._waiting(owner, now_s)))
+            leased_ms = first.lease_until_ms - self.clock()
+            first_s = max(first.message.next_time_s, now_s + leased_ms // 1000 + 1 if leased_ms > 0 else 0)
             if owner not in owners and first_s > now_s:
                 row.message = msgspec.structs.replace(row.message, next_time_s=first_s)
             elif retry.unregistered or any(b.node == retry.node or not b.flow.is_stream for b in alive):

@@ -45,7 +45,7 @@ _DUMP: Final = f"""
                 WHERE silo.{{username}} = given.owner AND silo.{{domain}} = given.host
                     AND silo.{{status}} = 0 AND silo.{{snd_time}} = 0 AND silo.{{exp_time}} + 0 > given.now_s
                 ORDER BY silo.{{username}}, silo.{{domain}}, silo.{{id}}
-                LIMIT given.messages_max
+                LIMIT given.messages_max + 1
             ) AS ordinary
             UNION ALL
             SELECT * FROM (
@@ -55,7 +55,7 @@ _DUMP: Final = f"""
                     AND silo.{{status}} = 0 AND silo.{{snd_time}} > 0 AND silo.{{snd_time}} <= given.now_s
                     AND silo.{{exp_time}} + 0 > given.now_s
                 ORDER BY silo.{{id}} + 0
-                LIMIT given.messages_max
+                LIMIT given.messages_max + 1
             ) AS due
         ) AS candidate
     ), locked AS MATERIALIZED (
@@ -75,19 +75,26 @@ _DUMP: Final = f"""
         SELECT n, number, owner, host, asker, lease_ms, look_again_s, lease_until, {_TAKEN_OVER},
             row_number() OVER inbox AS place,
             row_number() OVER inbox <= messages_max AS is_asked_for,
+            row_number() OVER inbox = messages_max + 1 AS is_next,
             NOT is_early AND first_value(next_time) OVER inbox > now_s AS is_too_early,
             bool_and(id IS NOT NULL AND (lease_until <= {NOW_MS} OR lease_node = asker)) OVER inbox AS is_free
         FROM locked
         WINDOW inbox AS (PARTITION BY n ORDER BY number)
     ), page AS (
         SELECT *, number = max(number) OVER (PARTITION BY n) AS is_last
-        FROM judged WHERE is_free AND is_asked_for AND NOT is_too_early
+        FROM judged WHERE is_free AND (is_asked_for OR is_next) AND NOT is_too_early
     ), leased AS (
         UPDATE {{silo}} AS silo SET
             reached = page.reached, lease_node = page.asker, lease_until = {NOW_MS} + page.lease_ms,
             next_time = CASE WHEN page.is_last THEN page.look_again_s ELSE silo.next_time END
         FROM page
-        WHERE silo.{{username}} = page.owner AND silo.{{domain}} = page.host AND silo.{{id}} = page.number
+        WHERE page.is_asked_for AND silo.{{username}} = page.owner AND silo.{{domain}} = page.host
+            AND silo.{{id}} = page.number
+    ), behind AS (
+        UPDATE {{silo}} AS silo SET next_time = page.look_again_s
+        FROM page
+        WHERE page.is_next AND silo.{{username}} = page.owner AND silo.{{domain}} = page.host
+            AND silo.{{id}} = page.number
     )
     SELECT n, is_free, is_too_early, lease_until - {NOW_MS}, {_MESSAGE} FROM judged
     WHERE is_asked_for AND (place = 1 OR (is_free AND NOT is_too_early))
@@ -253,7 +260,11 @@ _RETRY: Final = f"""
                     AND (location.node = $3 OR location.transport = 'udp')
             ) AS is_ours,
             (
-                SELECT silo.next_time FROM {{silo}} AS silo
+                SELECT greatest(
+                    silo.next_time,
+                    CASE WHEN silo.lease_until > {NOW_MS} THEN $1 + (silo.lease_until - {NOW_MS}) / 1000 + 1 ELSE 0 END
+                )
+                FROM {{silo}} AS silo
                 WHERE silo.{{username}} = due.username AND silo.{{domain}} = due.domain
                     AND silo.{{status}} = 0 AND silo.{{snd_time}} = 0 AND silo.{{exp_time}} + 0 > $1
                 ORDER BY silo.{{username}}, silo.{{domain}}, silo.{{id}} LIMIT 1

@@ -150,7 +150,11 @@ def taken_over(message: Message, lease_node: str) -> Message:
 
 
 def look_again_s(dump: Dump) -> int:
-    """Return the ``next_time`` of the last row of a page, at which others look whether its node is still there."""
+    """Return when others look whether the node that leases a page is still there.
+
+    It is the ``next_time`` of the row behind the page, for the node may die with the whole page delivered; of the last
+    row of the page where there is none, or another node has it.
+    """
     return (dump.now_ms + dump.lease_ms) // 1000 + 1
 
 

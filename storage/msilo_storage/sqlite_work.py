@@ -211,9 +211,9 @@ _ORDINARY: Final = f" FROM {{silo}} AS silo WHERE {_OF_OWNER} AND {{snd_time}} =
 _DUE: Final = f" FROM {{silo}} AS silo WHERE {_OF_OWNER} AND {{snd_time}} > 0 AND {{snd_time}} <= :now_s"
 _READ_WAITING: Final = f"SELECT {READ_MESSAGE}, lease_node, lease_until"
 _OLDEST_WAITING: Final = (
-    f"SELECT * FROM ({_READ_WAITING}{_ORDINARY} ORDER BY silo.{{id}} LIMIT :messages_max)"
-    f" UNION ALL SELECT * FROM ({_READ_WAITING}{_DUE} ORDER BY +silo.{{id}} LIMIT :messages_max)"
-    " ORDER BY id LIMIT :messages_max"
+    f"SELECT * FROM ({_READ_WAITING}{_ORDINARY} ORDER BY silo.{{id}} LIMIT :rows_max)"
+    f" UNION ALL SELECT * FROM ({_READ_WAITING}{_DUE} ORDER BY +silo.{{id}} LIMIT :rows_max)"
+    " ORDER BY id LIMIT :rows_max"
 )
 _LEASE: Final = f"UPDATE {{silo}} SET reached = reached + (lease_node <> ''), lease_node = ?, lease_until = ? {_ROW}"
 _LOOK_AGAIN: Final = f"UPDATE {{silo}} SET next_time = ? {_ROW}"
@@ -224,15 +224,18 @@ def dump(connection: sqlite3.Connection, dumps: Sequence[Dump], sql: Sql) -> lis
     now_ms = _clock()
     for dump in dumps:
         owner = aor_values(dump.owner)
-        asked = {**_inbox(dump.owner, dump.now_ms // 1000), "messages_max": dump.messages_max}
+        asked = {**_inbox(dump.owner, dump.now_ms // 1000), "rows_max": dump.messages_max + 1}
         rows = connection.execute(sql(_OLDEST_WAITING), asked).fetchall()
         found = [message_from(row) for row in rows]
         waiting = [(*row[-2:], message.next_time_s) for row, message in zip(rows, found, strict=True)]
         count, busy_ms, is_early = leasable(waiting, dump, now_ms)
-        page = [taken_over(message, node) for message, (node, *_) in zip(found[:count], waiting, strict=False)]
+        free = found[:count]
+        page = [
+            taken_over(message, node) for message, (node, *_) in zip(free[: dump.messages_max], waiting, strict=False)
+        ]
         leases = [(dump.node, now_ms + dump.lease_ms, *owner, message.message_id) for message in page]
         connection.executemany(sql(_LEASE), leases)
-        for last in page[-1:]:
+        for last in free[-1:]:
             connection.execute(sql(_LOOK_AGAIN), (look_again_s(dump), *owner, last.message_id))
         answers.append(Dumped(dump.token, tuple(page), busy_ms, is_early))
     return answers
@@ -354,7 +357,9 @@ _RETRIABLE: Final = (
     "SELECT 1 FROM {silo_location} AS location WHERE location.username = silo.{username}"
     " AND location.domain = silo.{domain} AND location.expires > :now_s"
     " AND (location.node = :node OR location.transport = 'udp')"
-    "), (SELECT first.next_time FROM {silo} AS first WHERE first.{username} = silo.{username}"
+    "), (SELECT max(first.next_time,"
+    " iif(first.lease_until > :now_ms, :now_s + (first.lease_until - :now_ms) / 1000 + 1, 0))"
+    " FROM {silo} AS first WHERE first.{username} = silo.{username}"
     " AND first.{domain} = silo.{domain} AND first.{status} = 0 AND first.{snd_time} = 0 AND first.{exp_time} > :now_s"
     " ORDER BY first.{id} LIMIT 1"
     ") FROM {silo} AS silo WHERE {status} = 0 AND next_time > 0 AND next_time <= :now_s AND {exp_time} > :now_s"

@@ -276,6 +276,36 @@ def test_what_a_dead_server_was_sending_is_found_by_another_without_a_register()
     assert seen == [b"0", b"1", b"2"]
 
 
+@pytest.mark.parametrize("is_killed", [True, False])
+def test_what_is_behind_a_page_is_found_by_another_after_that_was_delivered(is_killed: bool) -> None:
+    world = World(limits=Limits(page_messages_max=2))
+    for number in range(4):
+        world.datagram(message(b"%d" % number, number=number))
+    _, first = world.datagram(register(), BOB)
+    (second,) = world.datagram(answer(first), BOB)
+    if is_killed:
+        world.hold = {Dump}
+    else:
+        world.carry_out(world.engine.close(world.now))
+    world.datagram(answer(second), BOB)
+    assert world.waiting() == [b"2", b"3"]
+    other = beside(world)
+    third, *_ = messages(other.timed(LEASE_MS + 10_000))
+    assert body_of(third) == b"2"
+
+
+def test_next_page_does_not_wait_for_the_time_at_which_others_look() -> None:
+    world = World(limits=Limits(page_messages_max=1))
+    for number in range(3):
+        world.datagram(message(b"%d" % number, number=number))
+    _, first = world.datagram(register(), BOB)
+    world.datagram(answer(first, "480 Not Now"), BOB)
+    (again,) = messages(world.timed(20_000))[:1]
+    (second,) = world.datagram(answer(again), BOB)
+    (third,) = world.datagram(answer(second), BOB)
+    assert [body_of(sent) for sent in (again, second, third)] == [b"0", b"1", b"2"]
+
+
 def test_what_a_server_gives_back_as_it_ends_is_taken_at_once() -> None:
     world, first = sending(3)
     world.carry_out(world.engine.close(world.now))

@@ -440,6 +440,38 @@ class TestRetry:
         assert await retry(peer, node="two", now_s=NOW_S + 2) == (BOB,)
         assert len((await dump(peer, node="two")).messages) == 2
 
+    async def test_what_is_behind_a_page_is_found_though_all_of_that_was_delivered(
+        self, store: Storage, peer: Storage
+    ) -> None:
+        numbers = await append(store, *(message(n) for n in range(4)))
+        await store.bind([bind(binding())])
+        await dump(store, node="one", lease_ms=1_500, messages_max=2)
+        assert [m.next_time_s for m in await store.list()] == [0, 0, NOW_S + 2, 0]
+        for number in numbers[:2]:
+            assert await settle(store, number, node="one")
+        assert await retry(peer, node="two", now_s=NOW_S + 1) == ()
+        assert await retry(peer, node="two", now_s=NOW_S + 2) == (BOB,)
+        assert [m.message_id for m in (await dump(peer, node="two")).messages] == numbers[2:]
+
+    async def test_what_is_behind_a_page_is_not_leased(self, store: Storage, peer: Storage) -> None:
+        first, second = await append(store, message(1), message(2))
+        await dump(store, node="one", messages_max=1)
+        assert not await settle(store, second, Outcome.RELEASED, node="one")
+        assert await settle(store, first, node="one")
+        (waiting,) = (await dump(peer, node="two")).messages
+        assert (waiting.message_id, waiting.reached) == (second, 0)
+
+    async def test_what_is_behind_one_that_is_leased_waits_for_the_end_of_that(
+        self, store: Storage, peer: Storage
+    ) -> None:
+        await append(store, message(1), message(2, next_time_s=NOW_S))
+        await store.bind([bind(binding())])
+        await dump(store, node="one", messages_max=1, lease_ms=600_000)
+        assert await retry(peer, node="two", now_s=NOW_S + 700) == ()
+        _, behind = await store.list()
+        # The clocks of the nodes are no measure.
+        assert NOW_S + 700 + 590 < behind.next_time_s <= NOW_S + 700 + 601
+
     async def test_of_whom_nobody_is_registered_waits_for_a_REGISTER(self, store: Storage) -> None:  # noqa: N802
         await append(store, message(next_time_s=NOW_S))
         await store.bind([bind(binding(expires_s=NOW_S + 1))])
