@@ -360,8 +360,9 @@ class Retry(msgspec.Struct, frozen=True, tag=True, gc=False):
     They are rows with a ``next_time`` from 1 to `now_s` that are neither deferred nor set aside nor expired nor leased.
     Those of an owner without a binding wait for his next REGISTER from then on, with ``next_time`` 0. Those behind one
     that is to be tried later wait for that, and get its ``next_time``; those behind one that is leased wait for the end
-    of the lease. Those that are only reached by a connection of another node are left to that. What is returned no
-    other node gets within `pause_s`.
+    of the lease. Those that are only reached by a connection of another node are left to that; where it has not taken
+    them for `pause_s`, they are put off by as long, for they must not hide others. What is returned no other node gets
+    within `pause_s`.
 
     Attributes:
         now_s: the present.

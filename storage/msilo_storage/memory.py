@@ -426,6 +426,8 @@ class MemoryStorage:
                     row.message = msgspec.structs.replace(row.message, next_time_s=now_s + retry.pause_s)
             elif not alive:
                 row.message = msgspec.structs.replace(row.message, next_time_s=0)
+            elif row.message.next_time_s <= now_s - retry.pause_s:
+                row.message = msgspec.structs.replace(row.message, next_time_s=now_s + retry.pause_s)
         return Due(retry.token, tuple(owners))
 
     def _has_waiting(self, owner: Aor, now_s: int) -> bool:

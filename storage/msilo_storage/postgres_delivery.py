@@ -238,7 +238,8 @@ def _without_repeats(settles: Sequence[Settle]) -> Iterator[Sequence[Settle]]:
     yield settles[start:]
 
 
-# Of another node's connection nothing is known here, and nothing is done.
+# Of another node's connection nothing is known here. Whatever that node has not taken goes behind the others, or a
+# thousand of a node that is gone would hide all that others could deliver.
 _RETRY: Final = f"""
     WITH due AS MATERIALIZED (
         SELECT silo.{{username}} AS username, silo.{{domain}} AS domain, silo.{{id}} AS id, silo.next_time AS next_time
@@ -279,6 +280,7 @@ _RETRY: Final = f"""
         FROM known
         WHERE silo.{{username}} = known.username AND silo.{{domain}} = known.domain AND silo.{{id}} = known.id
             AND (NOT known.is_registered OR known.first_time > $1
+                OR NOT known.is_ours AND known.next_time <= $1 - $5
                 OR EXISTS (SELECT FROM chosen WHERE chosen.username = known.username AND chosen.domain = known.domain))
     )
     SELECT username, domain FROM chosen ORDER BY since

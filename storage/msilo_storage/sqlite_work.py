@@ -350,7 +350,7 @@ def remind(connection: sqlite3.Connection, reminds: Sequence[Remind], sql: Sql) 
 
 
 _RETRIABLE: Final = (
-    "SELECT {username}, {domain}, {id}, :unregistered OR EXISTS ("
+    "SELECT {username}, {domain}, {id}, next_time, :unregistered OR EXISTS ("
     "SELECT 1 FROM {silo_location} AS location WHERE location.username = silo.{username}"
     " AND location.domain = silo.{domain} AND location.expires > :now_s"
     "), :unregistered OR EXISTS ("
@@ -377,7 +377,7 @@ def retry(connection: sqlite3.Connection, retries: Sequence[Retry], sql: Sql) ->
         owners: dict[Aor, None] = {}
         put_off: list[tuple[int, str, str, int]] = []
         found = connection.execute(sql(_RETRIABLE), values)
-        for username, domain, message_id, is_registered, is_ours, first_s in found:
+        for username, domain, message_id, due_s, is_registered, is_ours, first_s in found:
             owner = Aor(username, domain)
             if first_s > retry.now_s:
                 put_off.append((first_s, username, domain, message_id))
@@ -385,6 +385,8 @@ def retry(connection: sqlite3.Connection, retries: Sequence[Retry], sql: Sql) ->
                 put_off.append((0, username, domain, message_id))
             elif is_ours and (owner in owners or len(owners) < retry.owners_max):
                 owners[owner] = None
+                put_off.append((retry.now_s + retry.pause_s, username, domain, message_id))
+            elif not is_ours and due_s <= retry.now_s - retry.pause_s:
                 put_off.append((retry.now_s + retry.pause_s, username, domain, message_id))
         connection.executemany(sql(_LOOK_AGAIN), put_off)
         answers.append(Due(retry.token, tuple(owners)))

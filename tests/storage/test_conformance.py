@@ -30,6 +30,7 @@ from msilo_core.flow import Flow
 from msilo_core.uri import Aor
 from msilo_core.users import User
 from msilo_storage import Storage, StorageReport, open_store
+from msilo_storage.rules import RETRY_ROWS_MAX
 from tests.storage.values import (
     BOB,
     CAROL,
@@ -489,6 +490,19 @@ class TestRetry:
         await store.bind([bind(binding(flow=stream, node="one"))])
         assert await retry(peer, node="two") == ()
         assert await retry(store, node="one") == (BOB,)
+
+    async def test_what_only_a_node_reaches_that_is_gone_does_not_hide_others(self, store: Storage) -> None:
+        owners = [Aor(f"user{n}", "example.com") for n in range(RETRY_ROWS_MAX)]
+        await append(store, *(message(n, owner, next_time_s=NOW_S) for n, owner in enumerate(owners)))
+        await append(store, message(next_time_s=NOW_S + 1))
+        stream = Flow("tcp", ("192.0.2.100", 5060), ("192.0.2.1", 4711), 9)
+        await store.bind([bind(binding(flow=stream, node="gone"), owner=owner) for owner in owners])
+        await store.bind([bind(binding())])
+        assert await retry(store, node="one", now_s=NOW_S + 29) == ()
+        assert [m.next_time_s for m in await store.list(limit=1)] == [NOW_S]
+        assert await retry(store, node="one", now_s=NOW_S + 30) == ()
+        assert [m.next_time_s for m in await store.list(limit=1)] == [NOW_S + 60]
+        assert await retry(store, node="one", now_s=NOW_S + 31) == (BOB,)
 
     async def test_not_what_is_deferred_expired_or_set_aside(self, store: Storage) -> None:
         *_, dead = await append(
