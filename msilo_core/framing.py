@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from msilo_core.errors import HeadTooLong, ParseError, PeerError
-from msilo_core.head import HEAD_END
+from msilo_core.head import HEAD_END, answerable_head
 from msilo_core.limits import Limits
 from msilo_core.message import Request, Response, tokenise
 
@@ -50,7 +50,7 @@ def frame_datagram(data: bytes, limits: Limits = _LIMITS) -> Request | Response 
         message.trim_body()
         message.validate()
     except PeerError as error:
-        return Malformed(error.as_value(), message)
+        return Malformed(error.as_value(), _answerable(data, limits) if message is None else message)
     return message
 
 
@@ -108,6 +108,9 @@ class StreamFramer:
                 return None
             try:
                 message = tokenise(raw_head, self._limits)
+            except PeerError as error:
+                return self._break(error, _answerable(raw_head, self._limits))
+            try:
                 message.check_start_line()
                 length = message.content_length
                 if length is None:
@@ -167,6 +170,15 @@ class StreamFramer:
         self._broken = True
         self._buffer.clear()
         return Malformed(error.as_value(), message, fatal=True)
+
+
+def _answerable(data: bytes, limits: Limits) -> Request | Response | None:
+    """Return what can be made out of a head that is none, for an answer to it."""
+    head = answerable_head(data)
+    try:
+        return None if head is None else tokenise(head, limits)
+    except PeerError:
+        return None
 
 
 def _is_glued(message: Request | Response) -> bool:

@@ -14,7 +14,7 @@ import msgspec
 from msilo_core.errors import ParseError, TooManyHeaders
 from msilo_core.grammar import TOKEN, is_token
 
-__all__ = ["COMPACT", "HEAD_END", "Head", "encode_head", "split_head"]
+__all__ = ["COMPACT", "HEAD_END", "Head", "answerable_head", "encode_head", "split_head"]
 
 HEAD_END: Final = b"\r\n\r\n"
 """The last header's line end and the empty line."""
@@ -112,6 +112,27 @@ def split_head(data: bytes, headers_max: int) -> tuple[Head, bytes]:
     return _split_strictly(text, headers_max, size) if head is None else head, body
 
 
+def answerable_head(data: bytes) -> bytes | None:
+    """Return of a head that :func:`split_head` refuses what its answer is made of (RFC 3261 section 8.2.6.2).
+
+    None where the way back is in doubt: it does not end, or a Via is what is wrong with it.
+    """
+    raw, end, _ = data.lstrip(b"\r\n").partition(HEAD_END)
+    if not end:
+        return None
+    start_line, *lines = _LINE_END.split(raw.decode("utf-8", "surrogateescape"))
+    kept = [start_line]
+    for line in lines:
+        match = _COPIED.match(line)
+        if match is None:
+            continue
+        if _TEXT.fullmatch(line) is not None:
+            kept.append(line)
+        elif match[1].lower() in ("via", "v"):
+            return None
+    return encode_head("\r\n".join(kept)) + HEAD_END
+
+
 def encode_head(text: str) -> bytes:
     """Return the octets that `text` was decoded from."""
     return text.encode("utf-8", "surrogateescape")
@@ -127,6 +148,9 @@ _TEXT: Final = re.compile(rf"{_TEXT_RUN}(?:(?:\r\n|\\[\x00-\x09\x0B\x0C\x0E-\x7F
 # message-header  =  (header-name HCOLON header-value) CRLF
 # HCOLON          =  *( SP / HTAB ) ":" SWS
 _NAME: Final = re.compile(rf"({TOKEN})[ \t]*+:")
+
+# What a response has of its request.
+_COPIED: Final = re.compile(r"(via|v|from|f|to|t|call-id|i|cseq)[ \t]*+:", re.IGNORECASE)
 
 # A line ends where no blank follows: LWS  =  [*WSP CRLF] 1*WSP.
 _LINE_END: Final = re.compile(r"\r\n(?![ \t])")

@@ -1128,3 +1128,27 @@ def test_trust_by_address(host: str, trusted: bool) -> None:
     world = World()
     (reply,) = world.datagram(message(), (host, 5060))
     assert (status_of(reply) == 202) is trusted
+
+
+NO_HEADERS = ["Subject: a\x1bb\r\n", "Subject\r\n", "Call-ID: a\0\r\n", "Subject: a\nVia: SIP/2.0/UDP 192.0.2.9\r\n"]
+
+
+@pytest.mark.parametrize("line", [*NO_HEADERS, "X: 1\r\n" * 200])
+def test_what_is_no_header_is_answered_where_the_way_back_can_be_read(line: str) -> None:
+    world = World()
+    (refused,) = world.datagram(message(headers=line))
+    assert refused.startswith(b"SIP/2.0 400 ")
+    assert header(refused, "Via").startswith("SIP/2.0/UDP 127.0.0.1:5071;branch=z9hG4bKa1")
+    assert (header(refused, "Call-ID"), header(refused, "CSeq")) == ("call1@alice.example.com", "7 MESSAGE")
+    assert world.waiting() == []
+    (refused,) = world.stream(message(headers=line, transport="TCP"), tcp(ALICE))
+    assert refused.startswith(b"SIP/2.0 400 ")
+    assert world.closed == [tcp(ALICE)]
+
+
+@pytest.mark.parametrize("line", ["Via: SIP/2.0/UDP 192.0.2.1\x01\r\n", "v: SIP/2.0/UDP 192.0.2.1\n\r\n"])
+def test_what_is_no_way_back_is_dropped(line: str) -> None:
+    world = World()
+    assert world.datagram(message(headers=line)) == []
+    assert world.datagram(message(headers="Subject: \x01\r\n").replace(b"MESSAGE sip", b"MESS\x01AGE sip", 1)) == []
+    assert world.engine.statistics.dropped == {"malformed: ParseError": 2}
