@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from msilo_core import Engine, Limits
 from msilo_core.actions import Dump, Expire, Remind, Renew, Retry, Settle, StorageAction
+from msilo_core.desk import Share
 
 __all__ = ["check_bounds"]
 
@@ -67,9 +68,12 @@ def _check_silo(engine: Engine, limits: Limits) -> None:
 
 
 def _check_store(engine: Engine, limits: Limits, awaited: Sequence[StorageAction]) -> None:
-    """What was begun goes on when the desk is full: one action of each request, each page, and each round's."""
+    """What has no deadline is bounded by what it is for: each page, and each round."""
+    counts = [share.count for share in engine._desk._shares]
+    assert all(count <= limits.storage_actions_max for count in counts[: len(Share)]), counts
     deliveries = limits.deliveries_max * (limits.page_messages_max + 2)
-    assert len(awaited) <= 2 * limits.storage_actions_max + limits.server_transactions_max + deliveries + 3
+    assert counts[-1] <= limits.server_transactions_max + deliveries + 3
+    assert sum(counts) == len(awaited)
     assert sum(isinstance(action, Expire) for action in awaited) <= 1, "the store is asked to clean while it cleans"
     assert sum(isinstance(action, Remind) for action in awaited) <= 1, "the store is asked what is due while it looks"
     assert sum(isinstance(action, Retry) for action in awaited) <= 1, "the store is asked what is due while it looks"

@@ -29,7 +29,7 @@ from msilo_core.admission import refuse_extensions
 from msilo_core.clock import Moment, earliest
 from msilo_core.compose import relay_response
 from msilo_core.config import Config
-from msilo_core.desk import Desk
+from msilo_core.desk import Desk, Share
 from msilo_core.digest import Verdict
 from msilo_core.element import Element
 from msilo_core.errors import LocalError, PeerError, Unavailable
@@ -176,7 +176,7 @@ class Engine(Element):
             Unavailable: the store has so much to do that nothing new is begun (``storage_actions_max``).
         """
         owner = parse_aor(aor) if isinstance(aor, str) else aor
-        if self._desk.is_full:
+        if self._desk.is_full(Share.LOOK_UP):
             raise Unavailable(f"{owner}: the store has too much to do: dump it again later")
         return self._dump(owner, contact, None, self._told(now))
 
@@ -228,16 +228,18 @@ class Engine(Element):
         is_trusted = self._guard.is_trusted(flow)
         if not is_trusted and not self._guard.knows_users:
             return self._answer(request, flow, 403, "Not a Trusted Peer")
-        if self._closing or self._servers.is_full:
+        if self._closing:
             return self._answer(request, flow, 503)
         if request.method == "OPTIONS":
             return self._answer_options(request, flow)
         is_message = request.method == "MESSAGE"
-        # A store that is slower than messages come in must not keep phones out.
-        if self._desk.is_full if is_message else self._desk.is_overfull:
-            return self._answer(request, flow, 503)
         if is_message and self._relay.is_looped(request):
             return self._answer(request, flow, 482)
+        # What has no time for messages, the store or the phones that they are for, must not keep other phones out.
+        if self._servers.is_crowded if is_message else self._servers.is_full:
+            return self._answer(request, flow, 503)
+        if not is_message and self._desk.is_full(Share.REGISTER):
+            return self._answer(request, flow, 503)
         if not is_trusted:
             return self._identify(request, key, flow, now)
         transaction = self._servers.begin(key, request, flow, now)
@@ -257,10 +259,13 @@ class Engine(Element):
             # "... and thus behaving statelessly towards unauthenticated requests" (section 26.3.2.4).
             status, headers = guard.challenge(request, owner, now)
             return self._answer(request, flow, status, "", headers)
+        share = Share.LOOK_UP if request.method == "MESSAGE" else Share.REGISTER
+        if self._desk.is_full(share):
+            return self._answer(request, flow, 503)
         transaction = self._servers.begin(key, request, flow, now)
         if not guard.is_name(claim.user.username):
             return self._denied(request, transaction, flow, claim, now)
-        token = self._desk.issue(partial(self._identified, request, transaction, flow, claim), _ignore, now)
+        token = self._desk.issue(share, partial(self._identified, request, transaction, flow, claim), _ignore, now)
         return [FindUser(token, claim.user)]
 
     def _identified(
@@ -315,8 +320,11 @@ class Engine(Element):
         call = Call(self, transaction, request, flow, str(request_uri), route, owner, is_local, user, self._zone, now)
         if owner is None or not is_local or request.method != "MESSAGE" or not self._route.uses_location:
             return self._run(call, now)
+        if self._desk.is_full(Share.LOOK_UP):
+            self._servers.abandon(transaction)
+            return self._answer(request, flow, 503)
         registrations = self._silo.expect(owner)
-        token = self._desk.issue(partial(self._located, call, registrations), _ignore, now)
+        token = self._desk.issue(Share.LOOK_UP, partial(self._located, call, registrations), _ignore, now)
         return [LookUp(token, owner, now.unix_s)]
 
     def _preprocessed(self, request: Request, flow: Flow) -> tuple[SipUri, list[Hop]]:
@@ -442,7 +450,7 @@ class Engine(Element):
             elif isinstance(error, PathNotSupported):
                 extra = [("Unsupported", "path")]
             return self._respond(call.transaction, call.request, call.flow, error.status_hint, now, headers=extra)
-        token = self._desk.issue(partial(self._bound, call, change.path), _ignore, now)
+        token = self._desk.issue(Share.REGISTER, partial(self._bound, call, change.path), _ignore, now)
         return [
             Bind(
                 token, call.owner, now.unix_s, change.callid, change.cseq, change.contacts, change.remove_all,
@@ -454,7 +462,7 @@ class Engine(Element):
         """Store a MESSAGE, and answer it when it is durable."""
         if call.method != "MESSAGE":
             raise LocalError("m_store is for a MESSAGE")
-        if self._desk.is_full:
+        if self._desk.is_full(Share.STORE):
             raise Overloaded
         message = self._intake.row_of(call, owner, src_addr, dst_addr)
         if message is None:
@@ -465,7 +473,7 @@ class Engine(Element):
         self._silo.storing(owner)
         handler = partial(self._stored, call, owner)
         silo = self._config.silo
-        token = self._desk.issue(handler, partial(self._stored_late, call, owner), now)
+        token = self._desk.issue(Share.STORE, handler, partial(self._stored_late, call, owner), now)
         return [Store(token, message, silo.max_messages, silo.max_bytes, silo.max_messages_per_sender)]
 
     def _next_time_s(self, call: Call, now: Moment) -> int:
@@ -474,7 +482,7 @@ class Engine(Element):
 
     def call_dump(self, call: Call, owner: Aor, now: Moment) -> list[Action]:
         """Begin to deliver what waits for an owner."""
-        if self._desk.is_full:
+        if self._desk.is_full(Share.LOOK_UP):
             raise Overloaded
         return self._dump(owner, None, self._extra_hdrs.render_lines(call), now)
 
@@ -514,7 +522,7 @@ class Engine(Element):
         if not completion.repeated:
             actions += self._notifier.notify(call, owner, now)
         actions += self._silo.stored(call, owner, completion.message_id, now)
-        if owner != call.owner and self._route.uses_location and not self._desk.is_full:
+        if owner != call.owner and self._route.uses_location and not self._desk.is_full(Share.LOOK_UP):
             # Nobody has looked yet where that one is: he may be there.
             actions += self._dump(owner, None, None, now)
         return actions
@@ -545,10 +553,10 @@ class Engine(Element):
 
     def _dump(self, owner: Aor, contact: str | None, extra_hdrs: str | None, now: Moment) -> list[Action]:
         handler = partial(self._dump_located, owner, contact, extra_hdrs, self._silo.expect(owner))
-        return [LookUp(self._desk.issue(handler, _ignore, now), owner, now.unix_s)]
+        return [LookUp(self._desk.issue(Share.LOOK_UP, handler, _ignore, now), owner, now.unix_s)]
 
     def _deliver(self, owner: Aor, now: Moment) -> list[Action]:
-        if self._desk.is_full:
+        if self._desk.is_full(Share.LOOK_UP):
             # What is due stays so, and is found again at the next look.
             return []
         return self._dump(owner, None, None, now)

@@ -56,7 +56,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     is cut off."""
 
     server_transactions_max: int = 20_000
-    """Requests under way at once. Past it a new request is answered 503 without a transaction."""
+    """Requests under way at once. Past it a new request is answered 503 without a transaction, past three quarters of
+    it a MESSAGE."""
 
     server_transactions_bytes_max: int = 268_435_456
     """Octets of the requests under way at once, which are kept whole; past it as past `server_transactions_max`. Four
@@ -78,9 +79,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     longest. The request that one of them passes on is kept as well."""
 
     storage_actions_max: int = 10_000
-    """Completions awaited from the store. Past it a MESSAGE is answered 503, and no delivery is begun for the
-    application or because a deferred message is due; past twice as many so is a REGISTER. Where messages come in faster
-    than the store takes them, phones find room, here and in `server_transactions_max`."""
+    """Completions awaited from the store of each kind: for who sent a MESSAGE and where it goes, for messages that are
+    stored, and for REGISTERs. Past it a request of that kind is answered 503, and no delivery is begun for the
+    application or because a message is due. Where the store is slow fewer are awaited: as many as it carries out in a
+    quarter of `storage_ms`, and `batch_max` at least."""
 
     storage_ms: int = 8_000
     """A completion that takes longer is given up and the request answered 503: before the sender's Timer F (32 s)

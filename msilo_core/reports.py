@@ -13,7 +13,7 @@ from functools import partial
 
 from msilo_core.actions import Action, Completion, Message, Refused, StorageFailed, Store, Stored
 from msilo_core.clock import Moment
-from msilo_core.desk import Desk
+from msilo_core.desk import Desk, Share
 from msilo_core.entropy import Entropy
 from msilo_core.errors import LocalError, PeerError
 from msilo_core.imdn import CPIM_TYPE, Disposition, build_imdn, read_im
@@ -65,11 +65,11 @@ class Reports:
         if not message.imdn or not self._config.imdn:
             return []
         report = self._report(message, now)
-        if report is None or self._desk.is_full:
+        if report is None or self._desk.is_full(Share.STORE):
             self._statistics.lost_imdns += 1
             return []
         self._under_way += 1
-        token = self._desk.issue_patiently(partial(self._kept, report.owner))
+        token = self._desk.issue_patiently(partial(self._kept, report.owner), Share.STORE)
         config = self._config
         return [Store(token, report, config.max_messages, config.max_bytes, config.max_messages_per_sender)]
 

@@ -186,6 +186,15 @@ class ServerTransactions:
             or self._active_bytes >= limits.server_transactions_bytes_max
         )
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether no further MESSAGE may begin: a quarter of the room is for requests that nobody else holds up."""
+        limits = self._limits
+        return (
+            self.active_count >= limits.server_transactions_max - limits.server_transactions_max // 4
+            or self._active_bytes >= limits.server_transactions_bytes_max - limits.server_transactions_bytes_max // 4
+        )
+
     def find(self, key: str) -> ServerTransaction | None:
         """Return the transaction that a request with this key belongs to, or None for a new request."""
         return self._trying.get(key) or self._finished.get(key) or self._proceeding.get(key)

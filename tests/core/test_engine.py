@@ -581,7 +581,9 @@ def test_past_the_limits_the_answer_is_503() -> None:
     world.datagram(message(number=1))
     world.datagram(message(number=2))
     assert status_of(world.datagram(message(number=3))[0]) == 503
+    # What is answered at once needs no room.
     assert status_of(world.datagram(message().replace(b"MESSAGE", b"OPTIONS"))[0]) == 200
+    assert status_of(world.datagram(message().replace(b"MESSAGE", b"INVITE"))[0]) == 405
     with pytest.raises(Unavailable, match="the store has too much to do"):
         world.engine.dump("sip:bob@example.com", None, world.now)
     world = World(limits=Limits(server_transactions_max=1))
@@ -599,6 +601,42 @@ def test_messages_leave_room_for_registrations() -> None:
         assert world.datagram(register(cseq=cseq), BOB) == []
     assert [type(action) for action in world.held] == [LookUp, LookUp, Bind, Bind]
     assert status_of(world.datagram(register(cseq=3), BOB)[0]) == 503
+
+
+def test_messages_that_wait_for_the_store_leave_room_for_those_that_do_not() -> None:
+    world = World(limits=Limits(storage_actions_max=2))
+    world.datagram(register("carol"), BOB)
+    world.hold = {Store}
+    told = [world.datagram(message(number=number)) for number in range(4)]
+    assert [list(map(status_of, answers)) for answers in told] == [[], [], [503], [503]]
+    assert header(told[2][0], "Retry-After") == "10"
+    (live,) = world.datagram(message(number=4, to="carol"))
+    assert live.startswith(b"MESSAGE ")
+    assert status_of(world.datagram(register("dave"), BOB)[0]) == 200
+    assert list(map(status_of, world.let_go())) == [202, 202]
+    assert status_of(world.datagram(message(number=5))[0]) == 202
+
+
+def test_registrations_that_wait_for_the_store_leave_room_for_messages() -> None:
+    world = World(limits=Limits(storage_actions_max=2, server_transactions_max=3))
+    world.hold = {Bind}
+    told = [world.datagram(register(cseq=cseq), BOB) for cseq in (1, 2, 3)]
+    assert [list(map(status_of, answers)) for answers in told] == [[], [], [503]]
+    assert status_of(world.datagram(message())[0]) == 202
+
+
+def test_messages_leave_a_quarter_of_the_transactions() -> None:
+    world = World(limits=Limits(server_transactions_max=4))
+    world.hold = {LookUp, Bind}
+    told = [world.datagram(message(number=number)) for number in range(4)]
+    assert [list(map(status_of, answers)) for answers in told] == [[], [], [], [503]]
+    told = [world.datagram(register(cseq=cseq), BOB) for cseq in (1, 2)]
+    assert [list(map(status_of, answers)) for answers in told] == [[], [503]]
+    size = len(message().partition(b"\r\n\r\n")[0]) + len(b"hello")
+    world = World(limits=Limits(server_transactions_bytes_max=4 * size))
+    world.hold = {LookUp}
+    told = [world.datagram(message(number=number)) for number in range(4)]
+    assert [list(map(status_of, answers)) for answers in told] == [[], [], [], [503]]
 
 
 # -- Registrations -----------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import pytest
 
 from msilo_core import Call, Config, LocalError, ServerRoute, SiloRoute
-from msilo_core.actions import Binding, Expire, LookUp
+from msilo_core.actions import Binding, LookUp, Store
 from msilo_core.limits import Limits
 from tests.core.world import ALICE, BOB, World, answer, message, register, status_of
 
@@ -78,15 +78,12 @@ def test_nobody_to_store_for() -> None:
 
 def test_nothing_is_stored_while_too_much_is_under_way() -> None:
     world = World(limits=Limits(storage_actions_max=1))
-    world.hold = {LookUp, Expire}
-    world.pass_time(599_000)
+    world.hold = {Store}
     world.datagram(message())
-    # The cleaner's time comes whatever is under way.
-    world.pass_time(1_000)
-    first = world.held.popleft()
-    (refused,) = world.carry_out(world.engine.complete(world.perform(first), world.now))
+    (refused,) = world.datagram(message(number=2))
     assert status_of(refused) == 503
-    assert world.waiting() == []
+    world.let_go()
+    assert len(world.waiting()) == 1
 
 
 class Wrong(ServerRoute):

@@ -294,6 +294,25 @@ def test_store_that_does_not_answer() -> None:
     assert (status_of(refused), header(refused, "Retry-After")) == (503, "10")
 
 
+def test_too_many_senders_are_looked_up_and_others_register() -> None:
+    world = server(limits=Limits(storage_actions_max=1))
+    first, second = (
+        answered(message(number=n), challenges(world.datagram(message(number=n))[0])[0], "alice", "secret of alice")
+        for n in (1, 2)
+    )
+    world.hold = {FindUser}
+    assert world.datagram(first) == []
+    (refused,) = world.datagram(second)
+    assert (status_of(refused), header(refused, "Retry-After")) == (503, "10")
+    # Whoever says nothing of who it is needs no room.
+    assert status_of(world.datagram(message(number=3))[0]) == 407
+    request = answered(register(), challenged(world, register()), "bob", "secret of bob")
+    assert world.datagram(request, BOB) == []
+    accepted, registered, delivered = world.let_go()
+    assert [status_of(accepted), status_of(registered)] == [202, 200]
+    assert delivered.startswith(b"MESSAGE ")
+
+
 def test_user_of_a_kamailio_has_one_hash() -> None:
     world = World(Config(trusted=(), auth=AuthConfig(algorithms=("MD5",))))
     known = User.with_password(BOBS, "secret of bob")

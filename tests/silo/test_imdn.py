@@ -287,13 +287,26 @@ def test_store_that_fails_or_has_too_much_to_do_loses_it() -> None:
 
 
 def test_desk_that_is_full_loses_it() -> None:
-    server = world(limits=Limits(storage_actions_max=2))
+    server = world(limits=Limits(storage_actions_max=1))
     server.datagram(asking("negative-delivery"))
     _, delivered = server.datagram(register(), BOB)
-    server.hold = {type(action) for action in server.engine.dump("sip:carol@example.com", None, server.now)}
-    server.held.extend(server.engine.dump("sip:carol@example.com", None, server.now))
+    server.hold = {Store}
+    assert server.datagram(message(number=2, to="carol")) == []
     server.datagram(answer(delivered, "403 Forbidden"), BOB)
     assert counts(server) == (0, 1)
+
+
+def test_one_that_is_stored_takes_the_place_of_a_message() -> None:
+    server = world(limits=Limits(storage_actions_max=1))
+    server.datagram(asking("negative-delivery"))
+    _, delivered = server.datagram(register(), BOB)
+    server.hold = {Store}
+    server.datagram(answer(delivered, "403 Forbidden"), BOB)
+    (refused,) = server.datagram(message(number=2, to="carol"))
+    assert status_of(refused) == 503
+    server.let_go()
+    assert counts(server) == (1, 0)
+    assert status_of(server.datagram(message(number=3, to="carol"))[0]) == 202
 
 
 # -- What expired ------------------------------------------------------------------------------------------------------
