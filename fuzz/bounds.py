@@ -52,6 +52,7 @@ def _check_transactions(engine: Engine, limits: Limits) -> None:
 def _check_notifier(engine: Engine, limits: Limits) -> None:
     notifier = engine._notifier
     assert len(notifier._told_ms) <= limits.notified_max
+    assert engine._senders is None or len(engine._senders) <= limits.senders_max
     assert {*notifier._lines} == {*notifier._senders.values()}, "somebody waits for nobody"
     assert notifier._waiting == sum(map(len, notifier._lines.values())) <= limits.imdns_waiting_max
     assert all(len(line) <= limits.imdns_per_sender_max for line in notifier._lines.values())

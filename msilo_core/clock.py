@@ -60,6 +60,11 @@ class Deadlines(Generic[K]):
         if self._armed.pop(key, None) is not None:
             self._shrink()
 
+    def due_ms(self, key: K) -> int | None:
+        """Return the deadline of `key`, or None if it has none."""
+        armed = self._armed.get(key)
+        return None if armed is None else armed[0]
+
     def next_ms(self) -> int | None:
         """Return the earliest deadline, or None if nothing is armed."""
         heap = self._heap

@@ -204,8 +204,8 @@ class Element(ABC):
         to_tag: str = "",
         via_suffix: str | None = None,
     ) -> bytes:
-        if status == 503:
-            headers = [*headers, ("Retry-After", str(self._limits.retry_after_s))]
+        if status == 503 and not headers:
+            headers = [("Retry-After", str(self._limits.retry_after_s))]
         elif status in (405, 501) or request.method == "OPTIONS":
             headers = [*headers, ("Allow", ", ".join(self.allow))]
         return build_response(

@@ -47,6 +47,7 @@ from msilo_core.notifications import Notifier
 from msilo_core.outbound import Outbound, parse_foreign
 from msilo_core.outcome import Backoff
 from msilo_core.pseudovars import parse_template
+from msilo_core.rates import RegistrationRate, SenderRates, sender_of
 from msilo_core.registrar import IntervalTooBrief, PathNotSupported, register_of, response_headers
 from msilo_core.relay import Relay
 from msilo_core.reports import Reports
@@ -108,6 +109,8 @@ class Engine(Element):
         self._zone = config.silo.zone
         self._guard = Guard(config, self._limits, self._entropy, now)
         self._desk = Desk(self._limits)
+        self._registrations = RegistrationRate(self._limits, self._entropy, now)
+        self._senders = SenderRates(self._limits) if self._limits.sender_rate else None
         self._relay = Relay(self._clients, self._entropy, self._guard.is_trusted)
         self._intake = Intake(config.silo)
         self._next_hops: list[NextHop] = []
@@ -236,10 +239,11 @@ class Engine(Element):
         if is_message and self._relay.is_looped(request):
             return self._answer(request, flow, 482)
         # What has no time for messages, the store or the phones that they are for, must not keep other phones out.
-        if self._servers.is_crowded if is_message else self._servers.is_full:
-            return self._answer(request, flow, 503)
-        if not is_message and self._desk.is_full(Share.REGISTER):
-            return self._answer(request, flow, 503)
+        if is_message:
+            if self._servers.is_crowded:
+                return self._overload(request, flow, now)
+        elif self._servers.is_full or self._desk.is_full(Share.REGISTER) or self._registrations.is_spent(now):
+            return self._overload(request, flow, now)
         if not is_trusted:
             return self._identify(request, key, flow, now)
         transaction = self._servers.begin(key, request, flow, now)
@@ -261,7 +265,7 @@ class Engine(Element):
             return self._answer(request, flow, status, "", headers)
         share = Share.LOOK_UP if request.method == "MESSAGE" else Share.REGISTER
         if self._desk.is_full(share):
-            return self._answer(request, flow, 503)
+            return self._overload(request, flow, now)
         transaction = self._servers.begin(key, request, flow, now)
         if not guard.is_name(claim.user.username):
             return self._denied(request, transaction, flow, claim, now)
@@ -305,6 +309,11 @@ class Engine(Element):
     def _route_request(
         self, request: Request, transaction: ServerTransaction, flow: Flow, user: Aor | None, now: Moment
     ) -> list[Action]:
+        if self._senders is not None and request.method == "MESSAGE":
+            wait_ms = self._senders.wait_ms(sender_of(request, flow, user), now)
+            if wait_ms:
+                self._servers.abandon(transaction)
+                return self._overload(request, flow, now, wait_ms)
         try:
             request_uri, route = self._preprocessed(request, flow)
             if request.method == "REGISTER":
@@ -322,10 +331,24 @@ class Engine(Element):
             return self._run(call, now)
         if self._desk.is_full(Share.LOOK_UP):
             self._servers.abandon(transaction)
-            return self._answer(request, flow, 503)
+            return self._overload(request, flow, now)
         registrations = self._silo.expect(owner)
         token = self._desk.issue(Share.LOOK_UP, partial(self._located, call, registrations), _ignore, now)
         return [LookUp(token, owner, now.unix_s)]
+
+    def _overload(self, request: Request, flow: Flow, now: Moment, wait_ms: int = 0) -> list[Action]:
+        """Refuse what there is no room for, and keep nothing of it; `wait_ms`: until there is, where that is known."""
+        self.statistics.overloads += 1
+        return self._answer(request, flow, 503, headers=self._come_back(request, now, wait_ms))
+
+    def _come_back(self, request: Request, now: Moment, wait_ms: int = 0) -> list[tuple[str, str]]:
+        """Say when a request that gets 503 is to come again (RFC 3261 section 20.33)."""
+        if request.method == "REGISTER":
+            # Phones come all at once where a server was away, and would do so again.
+            after_s = self._registrations.retry_after_s(now)
+        else:
+            after_s = -(-wait_ms // 1000) or self._limits.retry_after_s
+        return [("Retry-After", str(after_s))]
 
     def _preprocessed(self, request: Request, flow: Flow) -> tuple[SipUri, list[Hop]]:
         """Return Request-URI and Route without what led here (RFC 3261 section 16.4).
@@ -450,6 +473,12 @@ class Engine(Element):
             elif isinstance(error, PathNotSupported):
                 extra = [("Unsupported", "path")]
             return self._respond(call.transaction, call.request, call.flow, error.status_hint, now, headers=extra)
+        if self._registrations.is_spent(now):
+            # Others were let in while it was found out who this is.
+            self.statistics.overloads += 1
+            headers = self._come_back(call.request, now)
+            return self._respond(call.transaction, call.request, call.flow, 503, now, headers=headers)
+        self._registrations.take(now)
         token = self._desk.issue(Share.REGISTER, partial(self._bound, call, change.path), _ignore, now)
         return [
             Bind(
@@ -463,6 +492,7 @@ class Engine(Element):
         if call.method != "MESSAGE":
             raise LocalError("m_store is for a MESSAGE")
         if self._desk.is_full(Share.STORE):
+            self.statistics.overloads += 1
             raise Overloaded
         message = self._intake.row_of(call, owner, src_addr, dst_addr)
         if message is None:
@@ -579,7 +609,7 @@ class Engine(Element):
         if not isinstance(completion, StorageFailed):
             raise LocalError(f"{type(completion).__name__} does not answer what {request.method} asked for")
         self.statistics.storage_failures += 1
-        return self._respond(transaction, request, flow, 503, now)
+        return self._respond(transaction, request, flow, 503, now, headers=self._come_back(request, now))
 
     # -- Policy --------------------------------------------------------------------------------------------------------
 

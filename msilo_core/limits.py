@@ -11,11 +11,14 @@ __all__ = ["Limits"]
 # What fits every column and every count of the databases, and more octets than any message has.
 _LIMIT_MAX: Final = 2**31 - 1
 
+_MAY_BE_NONE: Final = frozenset({"sender_rate", "registrations_per_s"})
+
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds of the parser, the engine and the transports. Past each of them there is an answer, never growth.
 
-    ``_bytes`` are octets, ``_ms`` milliseconds, ``_s`` seconds; the others are counts. All are 1 to 2**31 - 1.
+    ``_bytes`` are octets, ``_ms`` milliseconds, ``_s`` seconds; the others are counts. All are 1 to 2**31 - 1, and the
+    two rates may be 0.
 
     Raises:
         LocalError: one is not.
@@ -91,6 +94,29 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     retry_after_s: int = 10
     """The Retry-After of a 503: time for a database to come back, short enough for a person who waits."""
 
+    retry_after_max_s: int = 300
+    """The longest Retry-After of a REGISTER; where more than come in that time have to wait, some have to twice."""
+
+    sender_rate: int = 0
+    """MESSAGEs of one sender a second: of who proved to have sent them, or whom a trusted peer asserts that it was, or
+    else of From and the host that they came from. Past it: 503. 0: any number, for a machine that writes to many is one
+    sender too."""
+
+    sender_burst: int = 20
+    """MESSAGEs of one sender at once, where there is a `sender_rate`."""
+
+    senders_max: int = 100_000
+    """Senders whose rate is remembered: some 500 octets each. Who may send a whole burst again is forgotten; past it
+    those first who come nearest to that."""
+
+    registrations_per_s: int = 0
+    """REGISTERs that are carried out a second. Those past it get 503 with a Retry-After, each another one, so that they
+    come back at this rate. 0: as many as the store does; those that there is no room for come back after one to two
+    `retry_after_s`."""
+
+    registrations_burst: int = 1_000
+    """REGISTERs that are carried out at once, where there is a `registrations_per_s`."""
+
     bindings_per_aor_max: int = 16
     """Contacts registered for one address of record: a person has a handful of devices."""
 
@@ -152,5 +178,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             value: int = getattr(self, name)
-            if not 1 <= value <= _LIMIT_MAX:
-                raise LocalError(f"{name} = {value} is out of range: give 1 to {_LIMIT_MAX}")
+            least = 0 if name in _MAY_BE_NONE else 1
+            if not least <= value <= _LIMIT_MAX:
+                raise LocalError(f"{name} = {value} is out of range: give {least} to {_LIMIT_MAX}")

@@ -30,6 +30,7 @@ class Statistics(msgspec.Struct, kw_only=True):
         lost_leases: outcomes that could not be recorded because the lease had ended: the message may come again.
         route_errors: exceptions out of route functions; each is a bug of the route.
         storage_failures: storage actions that failed or came late.
+        overloads: requests answered 503 because there was no room for them, or they came faster than they may.
         dropped: what was ignored, by reason.
     """
 
@@ -49,4 +50,5 @@ class Statistics(msgspec.Struct, kw_only=True):
     lost_leases: int = 0
     route_errors: int = 0
     storage_failures: int = 0
+    overloads: int = 0
     dropped: dict[str, int] = msgspec.field(default_factory=_no_drops)

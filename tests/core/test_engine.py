@@ -537,7 +537,9 @@ def test_storage_failure_is_503_with_retry_after() -> None:
     for request in (message(), register()):
         (refused,) = world.datagram(request)
         assert status_of(refused) == 503
-        assert header(refused, "Retry-After") == "10"
+        # Phones all come at once: each is told another time.
+        assert header(refused, "Retry-After") == "10" or request.startswith(b"REGISTER")
+        assert 10 <= int(header(refused, "Retry-After")) <= 20
     world.failing = False
     assert status_of(world.datagram(message(number=2))[0]) == 202
 
