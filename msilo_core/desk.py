@@ -60,7 +60,8 @@ class Desk:
 
     def is_full(self, share: Share) -> bool:
         """Say whether nothing more of a share should be begun; what was begun goes on."""
-        return self._shares[share].count >= self._shares[share].count_max
+        books = self._shares[share]
+        return books.count >= books.count_max
 
     @property
     def is_idle(self) -> bool:
@@ -76,9 +77,9 @@ class Desk:
             late: gets a completion that comes after the deadline.
             now: the present.
         """
-        token = self._next(share)
         books = self._shares[share]
         books.count += 1
+        token = self._next(share)
         books.awaited[token] = (now.mono_ms, books.count, handler, late)
         return token
 
@@ -106,7 +107,8 @@ class Desk:
         awaited = share.awaited.pop(token, None)
         if awaited is not None:
             asked_ms, count, handler, _ = awaited
-            self._learn(share, count, now.mono_ms - asked_ms)
+            if now.mono_ms - asked_ms > self._patience_ms or share.count_max < self._most:
+                self._learn(share, count, now.mono_ms - asked_ms)
         else:
             late = share.late.pop(token, None)
             if late is None:
@@ -141,8 +143,8 @@ class Desk:
     def _learn(self, share: "_Share", count: int, took_ms: int) -> None:
         if took_ms > self._patience_ms:
             share.count_max = min(max(count * self._patience_ms // took_ms, self._least), self._most)
-        elif share.count_max < self._most:
-            share.count_max += 1
+        else:
+            share.count_max = min(share.count_max + 1, self._most)
 
 
 class _Share:

@@ -154,6 +154,8 @@ class ServerTransactions:
         self._wait_f_ms = self._wait_j_ms = 64 * config.t1_ms
         self._wait_trying_ms = _reaches_t2_ms(config)
         self._limits = limits
+        self._messages_max = limits.server_transactions_max - limits.server_transactions_max // 4
+        self._messages_bytes_max = limits.server_transactions_bytes_max - limits.server_transactions_bytes_max // 4
         # Taken from the front: a plain dict would walk over all that was deleted there before.
         self._trying: OrderedDict[str, ServerTransaction] = OrderedDict()
         self._proceeding: OrderedDict[str, ServerTransaction] = OrderedDict()
@@ -189,11 +191,7 @@ class ServerTransactions:
     @property
     def is_crowded(self) -> bool:
         """Whether no further MESSAGE may begin: a quarter of the room is for requests that nobody else holds up."""
-        limits = self._limits
-        return (
-            self.active_count >= limits.server_transactions_max - limits.server_transactions_max // 4
-            or self._active_bytes >= limits.server_transactions_bytes_max - limits.server_transactions_bytes_max // 4
-        )
+        return self.active_count >= self._messages_max or self._active_bytes >= self._messages_bytes_max
 
     def find(self, key: str) -> ServerTransaction | None:
         """Return the transaction that a request with this key belongs to, or None for a new request."""
