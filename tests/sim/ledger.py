@@ -60,6 +60,7 @@ class Row(msgspec.Struct):
         is_sent: whether it was sent since it was leased.
         is_tried: whether a phone may have it, as whoever leases it is told.
         is_requeued: whether an operator let it wait once more.
+        is_refused: whether a process has asked to set it aside.
         ended_by: name of the process that recorded the outcome.
         outcome: that which was recorded for good, or ``expired``, or ``removed`` by an operator.
     """
@@ -76,6 +77,7 @@ class Row(msgspec.Struct):
     is_sent: bool = False
     is_tried: bool = False
     is_requeued: bool = False
+    is_refused: bool = False
     ended_by: str = ""
     outcome: str = ""
 
@@ -200,11 +202,16 @@ class Ledger:
         row = Row(number, letter, message, self.order, message.snd_time_s, "", 0, {}, set())
         self.rows[number] = self._kept[number] = row
         self._rows_of[letter.plan.number].append(row)
-        messages_max = self._world.scenario.silo.get("max_messages")
-        if messages_max:
-            count = sum(kept.letter.plan.owner == letter.plan.owner for kept in self._kept.values())
-            if count > int(messages_max):
-                raise Broken("P9", f"{letter.plan.owner} has {count} messages")
+        self._check_bounds(letter.plan)
+
+    def _check_bounds(self, plan: LetterPlan) -> None:
+        silo = self._world.scenario.silo
+        senders = [row.letter.plan.sender for row in self._kept.values() if row.letter.plan.owner == plan.owner]
+        if len(senders) > int(silo.get("max_messages", len(senders))):
+            raise Broken("P9", f"{plan.owner} has {len(senders)} messages")
+        count = senders.count(plan.sender)
+        if count > int(silo.get("max_messages_per_sender", count)):
+            raise Broken("P9", f"{plan.owner} has {count} messages of {plan.sender}")
 
     def _check_lifetime(self, process: "Process", letter: Letter, message: Message) -> None:
         plan = letter.plan

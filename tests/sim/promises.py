@@ -307,11 +307,12 @@ class Promises:
         # What its owner saw on another device, in its turn, comes to this one when it can: each node knows of its own
         # requests only, and a process that died could not say that it was delivered. A packet may come so late that its
         # sender has given up, or died, before the newer one was sent. By the clock of another node it
-        # may have expired. And what is deferred, or requeued, comes in its own time.
+        # may have expired. And what is deferred, or requeued, comes in its
+        # own time; as does what was refused, by whom the store was not told before the lease had ended.
         is_elsewhere = bool(branch.letter.screens)
         is_late = branch.began_ms + TIMED_OUT_MS <= brought_by.began_ms or not branch.process.is_alive
         is_expired = row.message.exp_time_s <= brought_by.began_s
-        is_deferred = row.is_requeued or row.message.snd_time_s or newest.message.snd_time_s
+        is_deferred = row.is_requeued or row.is_refused or row.message.snd_time_s or newest.message.snd_time_s
         if not (is_elsewhere or is_late or is_expired or is_deferred or branch.is_over):
             raise Broken("P4", f"{phone.name} shows row {row.number} after row {newest.number}")
 
@@ -333,6 +334,7 @@ class Promises:
             status < 300 or status == _MERGED for status in heard
         ):
             raise Broken("P2", f"row {row.number} is {outcome}, and no phone said so")
+        row.is_refused |= outcome is Outcome.REFUSED
         if outcome is Outcome.REFUSED and not any(status >= 300 for status in heard):
             raise Broken("P2", f"row {row.number} is refused, and no phone said so")
         if outcome is Outcome.REFUSED and action.status == _MERGED and row.is_tried:

@@ -8,7 +8,18 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-__all__ = ["OPERATOR", "Event", "Fault", "LetterPlan", "NodePlan", "PhonePlan", "Role", "Scenario", "draw"]
+__all__ = [
+    "LATE_OUTCOMES",
+    "OPERATOR",
+    "Event",
+    "Fault",
+    "LetterPlan",
+    "NodePlan",
+    "PhonePlan",
+    "Role",
+    "Scenario",
+    "draw",
+]
 
 Role: TypeAlias = Literal["server", "silo", "deferred"]
 """Which route the nodes have: :class:`msilo_core.ServerRoute`, :class:`msilo_core.SiloRoute`, or the example that
@@ -114,7 +125,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         kind: ``loss``, ``repeat``, ``delay`` of packets; ``cut``: nothing gets to or from somebody; ``answer``: a phone
             does not simply say 200; ``store fail``; ``store lost``: it is done, and said to have failed; ``store
-            slow``; ``store row``: one action of a batch fails alone; ``store freeze``: it does and says nothing.
+            slow``; ``store row``: one action of a batch fails alone; ``store freeze``: it does and says nothing;
+            ``store late``: it is said to have failed, and done later.
         from_ms: begin.
         to_ms: end.
         rate: part of all that is struck, where not all is.
@@ -162,6 +174,10 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
 
 OPERATOR: Final = "operator"
 
+LATE_OUTCOMES: Final = False
+"""Whether a Settle may be carried out after the store has said that it failed. Not yet: one that gives a message back
+then gives up a later lease of the same process, which is sending it again (P8)."""
+
 _SMALL: Final = {
     "page_messages_max": (1, 2, 3),
     "deliveries_max": (1, 2),
@@ -176,7 +192,7 @@ _SMALL: Final = {
 """Limits that are soon reached, of which a story may have some."""
 
 _NETWORK: Final = ("loss", "repeat", "delay")
-_STORE: Final = ("store fail", "store lost", "store slow", "store row")
+_STORE: Final = ("store fail", "store lost", "store slow", "store row", "store late")
 
 
 def draw(seed: int, letters: int = 0) -> Scenario:
@@ -205,6 +221,8 @@ def draw(seed: int, letters: int = 0) -> Scenario:
         silo |= {"snd_time_avp": "$avp(due)", "send_time": source.choice((2, 10))}
     if source.random() < 0.1:
         silo["max_messages"] = source.choice((2, 5, 10))
+    if source.random() < 0.1:
+        silo["max_messages_per_sender"] = source.choice((1, 3, 6))
     names = source.sample(sorted(_SMALL), source.randint(1, 5)) if source.random() < 0.3 else []
     return Scenario(
         seed=seed,

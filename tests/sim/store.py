@@ -30,6 +30,7 @@ from msilo_core.uri import Aor
 from msilo_storage.memory import MemoryStorage
 from tests.core.world import finished
 from tests.sim.letters import DOMAIN, EPOCH_MS
+from tests.sim.scenario import LATE_OUTCOMES
 
 if TYPE_CHECKING:
     from tests.sim.nodes import Process
@@ -54,6 +55,7 @@ METHODS: Final[dict[type, Callable[[MemoryStorage, Any], Any]]] = {
 
 _BATCH_MAX: Final = 16
 _SLOW_MS: Final = 20_000
+_LATE_MS: Final = 8_000
 
 
 class SharedStore:
@@ -147,6 +149,12 @@ class StoreLink:
         if fate.strikes("store fail", key, world.ms, where):
             world.note(f"{key}: fails")
             world.after(before_ms + after_ms, self._end, kind, batch)
+            return
+        is_late = (kind is not Settle or LATE_OUTCOMES) and fate.strikes("store late", key, world.ms, where)
+        if is_late:
+            # The connection breaks, and the database goes on with what it was told.
+            world.after(before_ms + after_ms, self._end, kind, batch)
+            world.after(before_ms + after_ms + fate.between(1, _LATE_MS, f"late {key}"), self._do, batch, True)
             return
         world.after(before_ms, self._do, batch, is_lost)
         world.after(before_ms + after_ms, self._end, kind, batch)

@@ -40,7 +40,7 @@ def test_all_kinds_of_faults_strike() -> None:
     kinds = {kind for seed in range(40) for kind in tell(draw(seed)).faults}
     assert kinds == {
         *("loss", "repeat", "delay", "cut", "answer"),
-        *("store fail", "store lost", "store slow", "store row", "store freeze"),
+        *("store fail", "store lost", "store slow", "store row", "store late", "store freeze"),
     }
 
 
