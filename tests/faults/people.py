@@ -245,12 +245,14 @@ class Call:
     """A MESSAGE as a phone got it.
 
     Attributes:
+        owner: user part of whom it was for.
         body: its body.
         source: who sent it.
         began: when it came, in seconds.
         ended: when it was answered.
     """
 
+    owner: str
     body: bytes
     source: Address | None
     began: float
@@ -376,8 +378,9 @@ class Phone:
             self._registered(key, answer, now)
         for ringing in [ringing for ringing in self._ringing if now >= ringing.answer_at]:
             self._ringing.remove(ringing)
-            self.calls.append(Call(ringing.request.body, ringing.request.source, ringing.began, now))
-            self._peer.answer(ringing.request, ringing.status)
+            request = ringing.request
+            self.calls.append(Call(_user_of(request), request.body, request.source, ringing.began, now))
+            self._peer.answer(request, ringing.status)
         for key, line in self._lines.items():
             if line.register_at is not None and now >= line.register_at:
                 line.register_at = None
@@ -402,8 +405,7 @@ class Phone:
         identity = request.header("Call-ID"), request.header("CSeq"), request.header("From").partition(";tag=")[2]
         if identity not in self._bodies:
             self._bodies[identity] = request.body
-            user = request.request_uri.removeprefix("sip:").partition("@")[0]
-            self._screens[user].append(request.body)
+            self._screens[_user_of(request)].append(request.body)
         elif self._merges and self._chance.random() < 0.5:
             status = 482
         assert self._bodies[identity] == request.body, "another message under the same name"
@@ -480,12 +482,24 @@ def at_two_servers(phones: Sequence[Phone]) -> list[tuple[Call, Call]]:
     ]
 
 
+def shown_first(phones: Sequence[Phone], owner: str) -> list[bytes]:
+    """Return what was shown to an owner in the order in which it came to the first of the phones."""
+    calls = sorted((call for phone in phones for call in phone.calls if call.owner == owner), key=lambda one: one.began)
+    return list(dict.fromkeys(call.body for call in calls))
+
+
 def assert_in_order(arrived: Sequence[bytes], answers: dict[bytes, Answer]) -> None:
     """Check that what was answered before another was begun comes before that one.
 
     Senders have several under way, which may arrive in any order, a repeated one also behind younger ones.
     """
-    earliest_end = float("inf")
+    earliest = arrived[-1] if arrived else b""
     for body in reversed(arrived):
-        assert answers[body].began <= earliest_end, f"{body!r} before one that had been answered when it was sent"
-        earliest_end = min(earliest_end, answers[body].ended)
+        assert answers[body].began <= answers[earliest].ended, (
+            f"{body!r} {answers[body]} before {earliest!r} {answers[earliest]}, answered before it was sent"
+        )
+        earliest = min(earliest, body, key=lambda one: answers[one].ended)
+
+
+def _user_of(request: Received) -> str:
+    return request.request_uri.removeprefix("sip:").partition("@")[0]
