@@ -194,7 +194,8 @@ def test_failed_commit_binds_nothing() -> None:
     world.hold = {Bind}
     world.datagram(register(), BOB)
     (refused,) = world.carry_out(world.engine.complete(StorageFailed(world.held.popleft().token, "x"), world.now))
-    assert (status_of(refused), header(refused, "Retry-After")) == (503, "10")
+    assert status_of(refused) == 503
+    assert 10 <= int(header(refused, "Retry-After") or "") <= 20
     world.hold.clear()
     assert bindings(world) == []
 
