@@ -16,19 +16,19 @@ class Inbox:
     Attributes:
         owner: whose it is.
         bindings: contacts, as last heard of.
-        busy: contacts with a MESSAGE outstanding.
+        busy: MESSAGEs outstanding, by fork and contact.
         arriving: MESSAGEs whose look-up is under way.
         storing: Stores under way.
         has_stored: whether the store may hold messages that wait.
         registrations: REGISTERs carried out since the inbox was made: a look-up that was asked at a lower count does
             not know of the last.
-        registrations_seen: as many of them were when `fork` began, if `sending`.
+        registrations_seen: as many of them were when the first of `sending` began.
         extra_hdrs: header lines that are added to what is delivered, made of the REGISTER that brought it on.
         dump_wanted: stored messages are to be delivered.
         is_early: those too that were to be tried later.
         has_turn: it is one of the `deliveries_max` owners that are delivered to at the same time.
         leasing: a Dump is under way.
-        page: leased messages, oldest first; the first is being sent if `sending`.
+        page: leased messages, oldest first; as many of the first are being sent as there are in `sending`.
         lease_end_ms: until when they are ours at least, on the scale of ``mono_ms``; 0: nothing is leased.
         renewing: a Renew is under way.
         withdrawn: numbers of messages that a phone took live while a Dump was under way, which may bring them, or while
@@ -36,9 +36,9 @@ class Inbox:
         withdrawn_next: numbers of messages that are to be withdrawn when the outcome that is being recorded is.
         settling: numbers of messages whose outcome is not recorded yet; no page is leased until it is, or a message
             that was just delivered could be in it again.
-        fork: what is being sent or relayed and not decided.
-        sending: `fork` is the first message of `page`.
-        line: live calls, oldest first; the first is being relayed if `fork` and not `sending`.
+        sending: what is being sent of `page` and not decided, in its order.
+        fork: what is being relayed and not decided.
+        line: live calls, oldest first; the first is being relayed if `fork`.
     """
 
     __slots__ = (
@@ -50,7 +50,7 @@ class Inbox:
     def __init__(self, owner: Aor) -> None:
         self.owner = owner
         self.bindings: tuple[Binding, ...] = ()
-        self.busy: set[str] = set()
+        self.busy: set[tuple[Fork[Aor], str]] = set()
         self.arriving = 0
         self.storing = 0
         self.has_stored = False
@@ -67,6 +67,6 @@ class Inbox:
         self.settling: set[int] = set()
         self.withdrawn: set[int] = set()
         self.withdrawn_next: set[int] = set()
+        self.sending: deque[Fork[Aor]] = deque()
         self.fork: Fork[Aor] | None = None
-        self.sending = False
         self.line: deque[Call] = deque()

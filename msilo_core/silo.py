@@ -158,8 +158,7 @@ class Silo:
         """Relay a live call in its turn, or run the failure route where it must not overtake; `advance` follows."""
         assert call.owner is not None
         inbox = self._inbox(call.owner)
-        is_relaying = inbox.fork is not None and not inbox.sending
-        if not is_relaying and (inbox.has_stored or inbox.storing or inbox.page or inbox.leasing):
+        if inbox.fork is None and (inbox.has_stored or inbox.storing or inbox.page or inbox.leasing):
             inbox.dump_wanted = True
             return self._fail_call(call, 480, None, now)
         if len(inbox.line) >= self._limits.waiting_per_owner_max:
@@ -198,10 +197,10 @@ class Silo:
     def withdraw(self, owner: Aor, message_id: int) -> list[Action]:
         """Delete the row of a message that a phone took live after all, and do not send it, unless that has begun."""
         inbox = self._inbox(owner)
-        head = [inbox.page.popleft()] if inbox.sending else []
-        if inbox.leasing or any(message.message_id == message_id for message in head):
+        sent, rest = _parted(inbox)
+        if inbox.leasing or any(message.message_id == message_id for message in sent):
             inbox.withdrawn.add(message_id)
-        inbox.page = deque([*head, *(message for message in inbox.page if message.message_id != message_id)])
+        inbox.page = deque([*sent, *(message for message in rest if message.message_id != message_id)])
         if message_id in inbox.settling:
             # The store is being told another outcome, and might do the two in any order.
             inbox.withdrawn_next.add(message_id)
@@ -242,8 +241,9 @@ class Silo:
             elif what == "lease":
                 self._lose_page(inbox)
             else:
-                assert inbox.fork is not None, "its deadlines end with it"
-                actions += inbox.fork.give_up(now) if what == "relay" else self._widen(inbox.fork, now)
+                fork = inbox.sending[0] if inbox.sending else inbox.fork
+                assert fork is not None, "its deadlines end with it"
+                actions += fork.give_up(now) if what == "relay" else self._widen(fork, now)
             actions += self._advance(inbox, now)
         return actions
 
@@ -254,7 +254,8 @@ class Silo:
     @property
     def is_idle(self) -> bool:
         """Whether no message is on its way to a phone, and no outcome waits to be recorded."""
-        return self._ledger.is_clear and not any(inbox.fork or inbox.line for inbox in self._inboxes.values())
+        under_way = any(inbox.fork or inbox.sending or inbox.line for inbox in self._inboxes.values())
+        return self._ledger.is_clear and not under_way
 
     def dump(
         self,
@@ -292,22 +293,30 @@ class Silo:
         """Wait no longer for the answers of phones: store what was relayed, give up the leases of what was sent."""
         actions: list[Action] = []
         for inbox in list(self._inboxes.values()):
-            if inbox.sending and inbox.fork is not None:
-                inbox.fork.abandon()
-                inbox.fork, inbox.sending = None, False
-                self._deadlines.disarm(("fork", inbox.owner))
+            if inbox.sending:
                 # Not given back as if untried: the phone may have it, and will say so if it comes again.
-                head = inbox.page.popleft()
-                if head.message_id not in inbox.withdrawn:
-                    actions += self._ledger.settle(
-                        inbox.owner, head.message_id, Outcome.FAILED, 408, next_time_s=now.unix_s
-                    )
+                for message in self._abandon_sending(inbox):
+                    inbox.page.popleft()
+                    if message.message_id not in inbox.withdrawn:
+                        actions += self._ledger.settle(
+                            inbox.owner, message.message_id, Outcome.FAILED, 408, next_time_s=now.unix_s
+                        )
                 actions += self._release_rest(inbox)
                 self._let_leases_be(inbox)
             elif inbox.fork is not None:
                 actions += inbox.fork.give_up(now)
                 actions += self._advance(inbox, now)
         return actions
+
+    def _abandon_sending(self, inbox: Inbox) -> list[Message]:
+        """Wait no longer for what is being sent, and return it. A phone that takes it after all has it."""
+        sent, _ = _parted(inbox)
+        for fork, message in zip(inbox.sending, sent, strict=True):
+            fork.row = (inbox.owner, message.message_id)
+            fork.abandon()
+        inbox.sending.clear()
+        self._deadlines.disarm(("fork", inbox.owner))
+        return sent
 
     # -- One inbox, one step -------------------------------------------------------------------------------------------
 
@@ -325,7 +334,7 @@ class Silo:
             actions += self._release_rest(inbox, now.unix_s)
             if inbox.fork is None:
                 actions += self._fail_line(inbox, 503, now)
-        elif inbox.fork is None and not inbox.leasing:
+        elif inbox.fork is None and not inbox.sending and not inbox.leasing:
             if inbox.page or inbox.dump_wanted:
                 # What waits in the line came after what is stored; its senders need not wait until that is delivered.
                 actions += self._fail_line(inbox, 480, now)
@@ -370,8 +379,7 @@ class Silo:
         is_over = self._is_over(inbox, message, now)
         return None if is_over else self._following.follow(message.body, target, response)
 
-    def _begin_fork(self, inbox: Inbox, fork: Fork[Aor], now: Moment) -> list[Action]:
-        inbox.fork = fork
+    def _begin(self, fork: Fork[Aor], now: Moment) -> list[Action]:
         actions = fork.begin(now)
         self._give_head_start(fork, now)
         return actions
@@ -387,22 +395,24 @@ class Silo:
 
     def branch_began(self, fork: Fork[Aor], contact: str) -> None:
         """A contact has a MESSAGE outstanding (:class:`msilo_core.fork.ForkUser`)."""
-        self._inboxes[fork.subject].busy.add(contact)
+        self._inboxes[fork.subject].busy.add((fork, contact))
 
     def fork_decided(self, fork: Fork[Aor], status: int, response: Response | None, now: Moment) -> list[Action]:
         """What was sent or relayed has its answer (:class:`msilo_core.fork.ForkUser`)."""
         inbox = self._inboxes[fork.subject]
-        inbox.fork = None
         self._deadlines.disarm(("fork", fork.subject))
-        if inbox.sending:
-            inbox.sending = False
-            return self._sent(inbox, fork, status, response, now)
-        return self._relayed(inbox, fork, status, response, now)
+        if fork is inbox.fork:
+            inbox.fork = None
+            return self._relayed(inbox, fork, status, response, now)
+        at = inbox.sending.index(fork)
+        message = inbox.page[at]
+        del inbox.sending[at], inbox.page[at]
+        return self._sent(inbox, fork, message, status, response, now)
 
     def branch_ended(self, fork: Fork[Aor], contact: str, status: int, now: Moment) -> list[Action]:
         """A contact is idle again (:class:`msilo_core.fork.ForkUser`)."""
         inbox = self._inboxes[fork.subject]
-        inbox.busy.discard(contact)
+        inbox.busy.discard((fork, contact))
         actions: list[Action] = []
         if status == FLOW_FAILED:
             actions += self._where.flow_failed(inbox, contact)
@@ -428,7 +438,8 @@ class Silo:
             return self._fail_line(inbox, 480, now)
         self._deadlines.arm(("relay", inbox.owner), deadline_ms)
         renew = partial(self._where.renewed, inbox, expires_s)
-        return self._begin_fork(inbox, self._relay.fork(self, inbox.owner, call, targets, renew), now)
+        inbox.fork = self._relay.fork(self, inbox.owner, call, targets, renew)
+        return self._begin(inbox.fork, now)
 
     def _relayed(
         self, inbox: Inbox, fork: Fork[Aor], status: int, response: Response | None, now: Moment
@@ -476,9 +487,9 @@ class Silo:
         if now.mono_ms >= inbox.lease_end_ms and inbox.page:
             self._lose_page(inbox)
         if inbox.page:
-            inbox.sending = True
             inbox.registrations_seen = inbox.registrations
-            actions += self._begin_fork(inbox, self._sending_fork(inbox, targets), now)
+            inbox.sending.append(self._sending_fork(inbox, targets))
+            actions += self._begin(inbox.sending[-1], now)
         elif inbox.dump_wanted and not inbox.settling:
             if had_turn and self._turns.awaited:
                 # A page each: nobody waits for the whole inbox of another.
@@ -573,12 +584,7 @@ class Silo:
     def _lose_page(self, inbox: Inbox) -> None:
         """The page may be another node's by now, or soon: send nothing of it any more, and lease what there is anew."""
         self._statistics.lost_leases += 1
-        if inbox.sending and inbox.fork is not None:
-            # A phone that takes it after all has it: the row is withdrawn then.
-            inbox.fork.row = (inbox.owner, inbox.page[0].message_id)
-            inbox.fork.abandon()
-            self._deadlines.disarm(("fork", inbox.owner))
-            inbox.fork, inbox.sending = None, False
+        self._abandon_sending(inbox)
         inbox.page.clear()
         inbox.dump_wanted = inbox.is_early = inbox.has_stored = True
         self._let_leases_be(inbox)
@@ -586,8 +592,9 @@ class Silo:
     def _dump_later(self, inbox: Inbox, at_ms: int) -> None:
         self._deadlines.arm(("dump", inbox.owner), at_ms)
 
-    def _sent(self, inbox: Inbox, fork: Fork[Aor], status: int, response: Response | None, now: Moment) -> list[Action]:
-        message = inbox.page.popleft()
+    def _sent(
+        self, inbox: Inbox, fork: Fork[Aor], message: Message, status: int, response: Response | None, now: Moment
+    ) -> list[Action]:
         if message.message_id in inbox.withdrawn:
             # Another phone took it live: it has its outcome, whatever this one says.
             inbox.withdrawn.discard(message.message_id)
@@ -642,14 +649,20 @@ class Silo:
 
     def _release_rest(self, inbox: Inbox, next_time_s: int = 0) -> list[Action]:
         """Give up the leases of the page, but for the message that is being sent; the first is due at `next_time_s`."""
-        kept = [inbox.page.popleft()] if inbox.sending else []
+        sent, rest = _parted(inbox)
         actions: list[Action] = []
-        for message in inbox.page:
+        for message in rest:
             inbox.has_stored = True
             actions += self._ledger.settle(inbox.owner, message.message_id, Outcome.RELEASED, next_time_s=next_time_s)
             next_time_s = 0
-        inbox.page = deque(kept)
+        inbox.page = deque(sent)
         return actions
+
+
+def _parted(inbox: Inbox) -> tuple[list[Message], list[Message]]:
+    """Return what is being sent of a page, and the rest of it."""
+    page = [*inbox.page]
+    return page[: len(inbox.sending)], page[len(inbox.sending) :]
 
 
 def _expires_s(call: Call) -> int | None:

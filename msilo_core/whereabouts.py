@@ -63,7 +63,8 @@ class Whereabouts:
     def idle_targets(self, inbox: Inbox, now: Moment) -> list[Target]:
         """Return how the contacts are reached that take MESSAGE and have none outstanding."""
         alive = capable(inbox.bindings, now)
-        targets = [target_of(binding, self._is_ours) for binding in alive if binding.contact not in inbox.busy]
+        busy = {contact for _, contact in inbox.busy}
+        targets = [target_of(binding, self._is_ours) for binding in alive if binding.contact not in busy]
         return [target for target in targets if target is not None]
 
     def stored_targets(self, inbox: Inbox, now: Moment) -> list[Target]:
@@ -73,7 +74,8 @@ class Whereabouts:
         owner = str(inbox.owner)
         # Of somebody whom only the proxy knows there are no bindings here.
         flow = inbox.bindings[0].flow if inbox.bindings else self._next_hop.flow
-        if owner in inbox.busy or flow is None or (inbox.bindings and not capable(inbox.bindings, now)):
+        is_busy = any(contact == owner for _, contact in inbox.busy)
+        if is_busy or flow is None or (inbox.bindings and not capable(inbox.bindings, now)):
             return []
         way, request_uri, route = self._next_hop.towards(owner, flow)
         return [Target(owner, request_uri, way, route)]

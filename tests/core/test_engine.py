@@ -958,11 +958,20 @@ def test_end_that_waits_no_longer_gives_up_what_is_being_sent() -> None:
     (_, first) = world.datagram(register(), BOB)
     world.carry_out(world.engine.close(world.now))
     world.carry_out(world.engine.abandon(world.now))
-    assert world.datagram(answer(first), BOB) == []
     after = World(Config(node="other"))
     after.store = world.store
     (_, again) = after.datagram(register(cseq=2), BOB)
     assert header(again, "Call-ID") == header(first, "Call-ID")
+
+
+def test_phone_that_takes_it_at_the_very_end_has_it() -> None:
+    world = World()
+    world.datagram(message(b"one"))
+    (_, first) = world.datagram(register(), BOB)
+    world.carry_out(world.engine.close(world.now))
+    world.carry_out(world.engine.abandon(world.now))
+    assert world.datagram(answer(first), BOB) == []
+    assert world.waiting() == []
 
 
 def test_stored_message_is_refused_for_good_only_if_all_contacts_say_so() -> None:
