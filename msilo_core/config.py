@@ -1,6 +1,6 @@
 """What the engine is told before it starts."""
 
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
@@ -11,6 +11,8 @@ from msilo_core.flow import TransportName
 from msilo_core.parameters import SiloConfig
 
 __all__ = ["Account", "AuthConfig", "Config", "DeliveryConfig", "PathMode", "TransportName"]
+
+_WINDOW_MAX: Final = 256
 
 PathMode: TypeAlias = Literal["strict", "lazy"]
 """See :class:`Config`."""
@@ -64,6 +66,9 @@ class DeliveryConfig(msgspec.Struct, frozen=True, kw_only=True):
         retry_max_s: the longest such pause, not below `retry_min_s`.
         retry_look_s: how often to look for messages that are to be tried again, or were left by a node that is gone, 1
             or more.
+        window: most messages of one inbox outstanding to an owner whose only contact is reached by a stream, which
+            avoids congestion by itself, 1 to 256, and no more than a page has; else one (RFC 3428 section 8). Where a
+            phone does not take one of them for now, those behind it that were on their way overtake it.
         account: what answers a 401 or 407 of the outbound proxy, or of a trusted peer; None: nothing.
     """
 
@@ -71,6 +76,7 @@ class DeliveryConfig(msgspec.Struct, frozen=True, kw_only=True):
     retry_min_s: int = 5
     retry_max_s: int = 900
     retry_look_s: int = 5
+    window: int = 1
     account: Account | None = None
 
     def __post_init__(self) -> None:
@@ -78,6 +84,8 @@ class DeliveryConfig(msgspec.Struct, frozen=True, kw_only=True):
             value: int = getattr(self, f"{name}_s")
             if not low <= value <= DELTA_SECONDS_MAX:
                 raise LocalError(f"{name} = {value} is out of range: give {low} to {DELTA_SECONDS_MAX}")
+        if not 1 <= self.window <= _WINDOW_MAX:
+            raise LocalError(f"window = {self.window} is out of range: give 1 to {_WINDOW_MAX}")
         if self.retry_min_s > self.retry_max_s:
             raise LocalError(
                 f"retry_min = {self.retry_min_s}, retry_max = {self.retry_max_s} is out of order: give them ascending"

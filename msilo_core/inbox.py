@@ -5,6 +5,7 @@ from collections import deque
 from msilo_core.actions import Binding, Message
 from msilo_core.fork import Fork
 from msilo_core.route import Call
+from msilo_core.targets import Target
 from msilo_core.uri import Aor
 
 __all__ = ["Inbox"]
@@ -36,6 +37,7 @@ class Inbox:
         withdrawn_next: numbers of messages that are to be withdrawn when the outcome that is being recorded is.
         settling: numbers of messages whose outcome is not recorded yet; no page is leased until it is, or a message
             that was just delivered could be in it again.
+        stream: the one target of the first of `sending`, if it is reached by a stream, which more can follow it on.
         sending: what is being sent of `page` and not decided, in its order.
         fork: what is being relayed and not decided.
         line: live calls, oldest first; the first is being relayed if `fork`.
@@ -44,7 +46,7 @@ class Inbox:
     __slots__ = (
         "arriving", "bindings", "busy", "dump_wanted", "extra_hdrs", "fork", "has_stored", "has_turn", "is_early",
         "lease_end_ms", "leasing", "line", "owner", "page", "registrations", "registrations_seen", "renewing",
-        "sending", "settling", "storing", "withdrawn", "withdrawn_next",
+        "sending", "settling", "storing", "stream", "withdrawn", "withdrawn_next",
     )  # fmt: skip
 
     def __init__(self, owner: Aor) -> None:
@@ -67,6 +69,7 @@ class Inbox:
         self.settling: set[int] = set()
         self.withdrawn: set[int] = set()
         self.withdrawn_next: set[int] = set()
+        self.stream: Target | None = None
         self.sending: deque[Fork[Aor]] = deque()
         self.fork: Fork[Aor] | None = None
         self.line: deque[Call] = deque()

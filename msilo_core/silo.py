@@ -14,7 +14,8 @@ page is taken from the store without gaps.
 
 The window (RFC 3428 section 8: one MESSAGE outstanding for each target) is `busy`: a contact is busy from the request
 to its final answer, also when nobody waits for that any more, and gets nothing until then. With several contacts a
-message goes to those that are idle, and is delivered when the first one takes it.
+message goes to those that are idle, and is delivered when the first one takes it. By a stream to the only contact as
+many may be outstanding as the operator says.
 """
 
 from collections import deque
@@ -127,6 +128,7 @@ class Silo:
         self._refused = refused
         self._inboxes: dict[Aor, Inbox] = {}
         self._following = Following(config.delivery.account, entropy, next_hop, is_trusted)
+        self._window = config.delivery.window
         self._turns = Turns(limits)
         self._where = Whereabouts(config.node, desk, next_hop, statistics, is_open)
         self._ledger = Ledger(config.node, desk, statistics, self._inbox, self._advance)
@@ -334,7 +336,9 @@ class Silo:
             actions += self._release_rest(inbox, now.unix_s)
             if inbox.fork is None:
                 actions += self._fail_line(inbox, 503, now)
-        elif inbox.fork is None and not inbox.sending and not inbox.leasing:
+        elif inbox.sending:
+            actions += self._send_further(inbox, now)
+        elif inbox.fork is None and not inbox.leasing:
             if inbox.page or inbox.dump_wanted:
                 # What waits in the line came after what is stored; its senders need not wait until that is delivered.
                 actions += self._fail_line(inbox, 480, now)
@@ -488,8 +492,9 @@ class Silo:
             self._lose_page(inbox)
         if inbox.page:
             inbox.registrations_seen = inbox.registrations
-            inbox.sending.append(self._sending_fork(inbox, targets))
-            actions += self._begin(inbox.sending[-1], now)
+            inbox.stream = targets[0] if len(targets) == 1 and targets[0].flow.is_stream else None
+            actions += self._send(inbox, targets, now)
+            actions += self._send_further(inbox, now)
         elif inbox.dump_wanted and not inbox.settling:
             if had_turn and self._turns.awaited:
                 # A page each: nobody waits for the whole inbox of another.
@@ -497,8 +502,25 @@ class Silo:
             actions += self._lease(inbox, now)
         return actions
 
+    def _send_further(self, inbox: Inbox, now: Moment) -> list[Action]:
+        """Send what is behind the messages that are being sent, as far as the window is open."""
+        actions: list[Action] = []
+        while 0 < len(inbox.sending) < min(self._window, len(inbox.page)) and inbox.stream is not None:
+            is_held_up = self._clients.is_full or now.mono_ms >= inbox.lease_end_ms
+            if is_held_up or not self._where.is_all(inbox, inbox.stream, now):
+                break
+            if inbox.page[len(inbox.sending)].exp_time_s <= now.unix_s:
+                break
+            actions += self._send(inbox, [inbox.stream], now)
+        return actions
+
+    def _send(self, inbox: Inbox, targets: list[Target], now: Moment) -> list[Action]:
+        fork = self._sending_fork(inbox, targets)
+        inbox.sending.append(fork)
+        return self._begin(fork, now)
+
     def _sending_fork(self, inbox: Inbox, targets: list[Target]) -> Fork[Aor]:
-        message = inbox.page[0]
+        message = inbox.page[len(inbox.sending)]
         serialise = partial(self._serialise, message, inbox.extra_hdrs)
         renew = partial(self._renew_stored, inbox, message)
         return Fork(
@@ -626,9 +648,10 @@ class Silo:
 
     def _miss_reminders(self, inbox: Inbox) -> list[Action]:
         """Let what is due in the page wait as all else does: at each look it would have the oldest tried once more."""
-        missed = [message for message in inbox.page if message.snd_time_s]
+        sent, rest = _parted(inbox)
+        missed = [message for message in rest if message.snd_time_s]
         self._statistics.failed_reminders += len(missed)
-        inbox.page = deque(message for message in inbox.page if not message.snd_time_s)
+        inbox.page = deque([*sent, *(message for message in rest if not message.snd_time_s)])
         actions: list[Action] = []
         for message in missed:
             actions += self._ledger.settle(inbox.owner, message.message_id, Outcome.MISSED)

@@ -1,6 +1,6 @@
 """Where the owner of an inbox is, and how a MESSAGE reaches him."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from msilo_core.actions import Action, Binding, Completion, LookedUp, StorageFailed, Unbind, Unbound
 from msilo_core.clock import Moment
@@ -62,20 +62,28 @@ class Whereabouts:
 
     def idle_targets(self, inbox: Inbox, now: Moment) -> list[Target]:
         """Return how the contacts are reached that take MESSAGE and have none outstanding."""
+        return self._targets(inbox, {contact for _, contact in inbox.busy}, now)
+
+    def _targets(self, inbox: Inbox, busy: Container[str], now: Moment) -> list[Target]:
         alive = capable(inbox.bindings, now)
-        busy = {contact for _, contact in inbox.busy}
         targets = [target_of(binding, self._is_ours) for binding in alive if binding.contact not in busy]
         return [target for target in targets if target is not None]
 
     def stored_targets(self, inbox: Inbox, now: Moment) -> list[Target]:
         """Return where a stored message goes: to the contacts, or by way of the outbound proxy."""
+        return self._stored_targets(inbox, {contact for _, contact in inbox.busy}, now)
+
+    def is_all(self, inbox: Inbox, target: Target, now: Moment) -> bool:
+        """Say whether a stored message goes to this target and to no other, be it busy or not."""
+        return self._stored_targets(inbox, (), now) == [target]
+
+    def _stored_targets(self, inbox: Inbox, busy: Container[str], now: Moment) -> list[Target]:
         if self._next_hop is None:
-            return self.idle_targets(inbox, now)
+            return self._targets(inbox, busy, now)
         owner = str(inbox.owner)
         # Of somebody whom only the proxy knows there are no bindings here.
         flow = inbox.bindings[0].flow if inbox.bindings else self._next_hop.flow
-        is_busy = any(contact == owner for _, contact in inbox.busy)
-        if is_busy or flow is None or (inbox.bindings and not capable(inbox.bindings, now)):
+        if owner in busy or flow is None or (inbox.bindings and not capable(inbox.bindings, now)):
             return []
         way, request_uri, route = self._next_hop.towards(owner, flow)
         return [Target(owner, request_uri, way, route)]

@@ -29,6 +29,7 @@
     retry_min = 5                 # seconds before a message is tried again that a phone did not take
     retry_max = 900
     retry_look = 5
+    window = 1                    # messages outstanding to a phone that is reached by TCP
     username = "silo"             # answers challenges of the outbound proxy, or of trusted peers
     password = "…"
 
@@ -273,6 +274,7 @@ class _DeliveryTable(msgspec.Struct):
     retry_min: int = DeliveryConfig().retry_min_s
     retry_max: int = DeliveryConfig().retry_max_s
     retry_look: int = DeliveryConfig().retry_look_s
+    window: int = DeliveryConfig().window
     username: str = ""
     password: str = ""
 
@@ -305,6 +307,7 @@ def _delivery_of(table: _DeliveryTable) -> DeliveryConfig:
             retry_min_s=table.retry_min,
             retry_max_s=table.retry_max,
             retry_look_s=table.retry_look,
+            window=table.window,
             account=Account(table.username, table.password) if table.username else None,
         )
     except LocalError as error:

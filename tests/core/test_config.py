@@ -33,6 +33,8 @@ from msilo_core import AuthConfig, Config, DeliveryConfig, Limits, LocalError, S
         (lambda: DeliveryConfig(retry_max_s=2**32), "retry_max = 4294967296 is out of range"),
         (lambda: DeliveryConfig(retry_min_s=901), "retry_min = 901, retry_max = 900 is out of order: give them asc"),
         (lambda: DeliveryConfig(retry_look_s=0), "retry_look = 0 is out of range: give 1 to"),
+        (lambda: DeliveryConfig(window=0), "window = 0 is out of range: give 1 to 256"),
+        (lambda: DeliveryConfig(window=257), "window = 257 is out of range: give 1 to 256"),
     ],
 )
 def test_out_of_range(make: Callable[[], object], complaint: str) -> None:
@@ -44,4 +46,5 @@ def test_at_the_edge() -> None:
     assert SiloConfig(expire_time=2**32 - 1).expire_time == 2**32 - 1
     assert Config(expires_min_s=1, expires_default_s=1, expires_max_s=1).expires_max_s == 1
     assert DeliveryConfig(lease_s=3, retry_min_s=1, retry_max_s=1, retry_look_s=1).retry_max_s == 1
+    assert DeliveryConfig(window=256).window == 256
     assert AuthConfig(algorithms=("MD5",), nonce_lifetime_s=1).algorithms == ("MD5",)

@@ -369,6 +369,24 @@ def test_one_is_outstanding_and_a_new_message_waits_behind_the_stored_ones(alice
     assert phone.hear(0.3) == []
 
 
+def test_a_wider_window_by_tcp(backend: str, tmp_path: Path) -> None:
+    settings = tmp_path / "msilo.toml"
+    settings.write_text("[delivery]\nwindow = 3\n")
+    options = ("--config", str(settings), "--backend", backend)
+    with (
+        Service(tmp_path, *options, storage=sqlite_in(tmp_path)) as service,
+        Peer(service.tcp, "tcp") as alice,
+        Peer(service.tcp, "tcp") as phone,
+    ):
+        for number in range(5):
+            assert alice.exchange(alice.message("bob", b"%d" % number)).status == 202
+        register(phone, "bob")
+        first, second, third = (phone.receive() for _ in range(3))
+        assert phone.hear(0.3) == []
+        phone.answer(second)
+        assert [one.body for one in (first, second, third, phone.receive())] == [b"0", b"1", b"2", b"3"]
+
+
 def test_an_expired_message_is_never_delivered(alice: Peer, phone: Peer, bob: str) -> None:
     plain, expires = ("Content-Type", "text/plain"), "Expires"
     assert alice.exchange(alice.message(bob, b"short", headers=[plain, (expires, "1")])).status == 202

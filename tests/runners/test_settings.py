@@ -41,6 +41,7 @@ lease = 30
 retry_min = 10
 retry_max = 600
 retry_look = 3
+window = 4
 username = "silo"
 password = "secret"
 
@@ -54,7 +55,7 @@ add_date = 1
 
 
 DELIVERY = DeliveryConfig(
-    lease_s=30, retry_min_s=10, retry_max_s=600, retry_look_s=3, account=Account("silo", "secret")
+    lease_s=30, retry_min_s=10, retry_max_s=600, retry_look_s=3, window=4, account=Account("silo", "secret")
 )
 
 

@@ -115,7 +115,8 @@ class Process:
                 node=lease_name,
                 silo=msgspec.convert(scenario.silo, SiloConfig),
                 delivery=msgspec.convert(
-                    {f"{name}_s": value for name, value in scenario.delivery.items()}, DeliveryConfig
+                    {"window": scenario.window, **{f"{name}_s": value for name, value in scenario.delivery.items()}},
+                    DeliveryConfig,
                 ),
             ),
             self.limits,
@@ -205,7 +206,7 @@ class Process:
     def pipe_closed(self, pipe: Pipe) -> None:
         """Learn that a connection has ended."""
         if not self._waits(self.pipe_closed, pipe) and self._pipes.pop(pipe.token, None) is not None:
-            self._world.promises.flow_ended(self, pipe.remote)
+            self._world.promises.flow_ended(self, self._flow(pipe))
             self._feed(self.engine.flow_closed, self._flow(pipe), "the peer closed it")
 
     def opened(self, pipe: Pipe) -> None:
@@ -291,7 +292,7 @@ class Process:
             if wire.status:
                 world.promises.answers(self, wire)
             else:
-                world.promises.sends(self, wire, flow.remote, send.token)
+                world.promises.sends(self, wire, flow, send.token)
         if not flow.is_stream:
             world.network.send(self.name, self.address, flow.remote, send.data, wire)
             return True
@@ -309,7 +310,7 @@ class Process:
     def _close(self, flow: Flow) -> None:
         pipe = self._pipes.pop(flow.token, None)
         if pipe is not None:
-            self._world.promises.flow_ended(self, pipe.remote)
+            self._world.promises.flow_ended(self, self._flow(pipe))
             pipe.close(self)
 
     def new_pipe(self, agent: "Agent") -> Pipe:

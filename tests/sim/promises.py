@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from msilo_core.actions import Completion, Outcome, Settle, StorageAction, Store
+from msilo_core.flow import Flow
 from msilo_core.relay import DELIVERY_MARK
 from tests.sim.agents import TIMED_OUT_MS
 from tests.sim.broken import Broken
 from tests.sim.ledger import Ledger, Row
 from tests.sim.letters import Letter
-from tests.sim.wire import Address, Wire
+from tests.sim.wire import Wire
 
 if TYPE_CHECKING:
     from tests.sim.nodes import Process
@@ -56,22 +57,24 @@ class Branch(msgspec.Struct):
         letter: what.
         row: the row that it delivers; None for a live message.
         target: Request-URI.
-        remote: where it goes.
+        flow: the way it goes.
         token: of its Send.
         began_ms: when.
         began_s: when, by the clock of the process.
         is_over: whether it failed, or was finally answered.
+        beside: what else of the same inbox was outstanding when it began, where the window is open for several.
     """
 
     process: "Process"
     letter: Letter
     row: Row | None
     target: str
-    remote: Address
+    flow: Flow
     token: int
     began_ms: int
     began_s: int
     is_over: bool = False
+    beside: list[Row] = []
 
 
 class Promises:
@@ -158,7 +161,7 @@ class Promises:
 
     # -- Between nodes and phones --------------------------------------------------------------------------------------
 
-    def sends(self, process: "Process", wire: Wire, remote: Address, token: int) -> None:
+    def sends(self, process: "Process", wire: Wire, flow: Flow, token: int) -> None:
         """A process sends a MESSAGE to a phone, for the first time or again."""
         self.ledger.order += 1
         branch = self._branches.get(wire.branch)
@@ -167,7 +170,7 @@ class Promises:
             letter = self.letter_of(wire)
             is_stored = wire.branch.endswith(f".{DELIVERY_MARK}")
             row = self.ledger.leased_row(process, letter) if is_stored else None
-            branch = Branch(process, letter, row, wire.request_uri, remote, token, self._world.ms, process.now.unix_s)
+            branch = Branch(process, letter, row, wire.request_uri, flow, token, self._world.ms, process.now.unix_s)
         row = branch.row
         number = f", row {row.number}," if row else ""
         what = f"{process.lease_name} sends {branch.letter.name}{number} to {branch.target}"
@@ -182,14 +185,14 @@ class Promises:
         if row is None:
             self._check_live(process, branch.letter, wire, what)
         else:
-            self._check_stored(process, row, what)
+            self._check_stored(process, branch, row, what)
         self._branches[wire.branch] = branch
         self._outstanding[process.lease_name][wire.branch] = branch
 
     def _check_address(self, branch: Branch, what: str) -> None:
         owner = branch.letter.plan.owner
-        if branch.remote[0] not in self._hosts[owner] or branch.target not in self._contacts[owner]:
-            raise Broken("P10", f"{what} at {branch.remote[0]}, where {owner} never was")
+        if branch.flow.remote[0] not in self._hosts[owner] or branch.target not in self._contacts[owner]:
+            raise Broken("P10", f"{what} at {branch.flow.remote[0]}, where {owner} never was")
 
     def _check_octets(self, letter: Letter, wire: Wire) -> None:
         if wire.key != letter.key:
@@ -199,10 +202,17 @@ class Promises:
             raise Broken("P7", f"{letter.name}: {difference}")
 
     def _check_window(self, branch: Branch, what: str) -> None:
-        """RFC 3428 section 8: one outstanding for each target, at each node."""
-        for other in self._outstanding[branch.process.lease_name].values():
-            if other.target == branch.target and self._is_outstanding(other):
-                raise Broken("P4", f"{what} while {other.letter.name} is outstanding there")
+        """RFC 3428 section 8: one outstanding for each target, at each node; more of what is stored by a stream."""
+        others = [
+            other
+            for other in self._outstanding[branch.process.lease_name].values()
+            if other.target == branch.target and self._is_outstanding(other)
+        ]
+        is_stored = branch.row is not None and all(other.row is not None for other in others)
+        is_stream = branch.target.endswith(";transport=tcp")
+        if len(others) >= (self._world.scenario.window if is_stored and is_stream else 1):
+            raise Broken("P4", f"{what} while {others[0].letter.name} is outstanding there")
+        branch.beside = [other.row for other in others if other.row is not None]
 
     def _is_outstanding(self, branch: Branch) -> bool:
         return not branch.is_over and self._world.ms < branch.began_ms + TIMED_OUT_MS
@@ -216,7 +226,7 @@ class Promises:
         for row in self.ledger.waiting_before(process, plan.owner, arrival.order, arrival.came_s):
             raise Broken("P4", f"{what}, and it overtakes row {row.number}")
 
-    def _check_stored(self, process: "Process", row: Row, what: str) -> None:
+    def _check_stored(self, process: "Process", branch: Branch, row: Row, what: str) -> None:
         now_s = process.now.unix_s
         if now_s >= row.message.exp_time_s:
             raise Broken("P5", f"{what} after it expired")
@@ -230,7 +240,8 @@ class Promises:
         leased = row.leased[process.lease_name]
         for other in self.ledger.waiting_before(process, row.letter.plan.owner, leased, now_s):
             # One that fell due or came free since is not in the page.
-            if other.number < row.number and other.leased.get(process.lease_name, 0) >= leased:
+            is_older = other.number < row.number and other.leased.get(process.lease_name, 0) >= leased
+            if is_older and other not in branch.beside:
                 raise Broken("P4", f"{what} before row {other.number}")
 
     def _check_repeat(self, process: "Process", row: Row, what: str) -> None:
@@ -252,10 +263,11 @@ class Promises:
             branch.is_over |= branch.token == token
         self._tidy(process)
 
-    def flow_ended(self, process: "Process", remote: Address) -> None:
+    def flow_ended(self, process: "Process", flow: Flow) -> None:
         """A connection of a process has ended."""
         for branch in self._outstanding[process.lease_name].values():
-            branch.is_over |= branch.remote == remote
+            # Without a token: whichever leads there.
+            branch.is_over |= branch.flow.remote == flow.remote and branch.flow.token in (0, flow.token)
         self._tidy(process)
 
     def died(self, process: "Process") -> None:
@@ -308,12 +320,14 @@ class Promises:
         # requests only, and a process that died could not say that it was delivered. A packet may come so late that its
         # sender has given up, or died, before the newer one was sent. By the clock of another node it
         # may have expired. And what is deferred, or requeued, comes in its
-        # own time; as does what was refused, by whom the store was not told before the lease had ended.
+        # own time; as does what was refused, by whom the store was not told before the lease had ended. And what was on
+        # its way behind one that the phone did not take, where the window is open for several, is there before it.
         is_elsewhere = bool(branch.letter.screens)
         is_late = branch.began_ms + TIMED_OUT_MS <= brought_by.began_ms or not branch.process.is_alive
         is_expired = row.message.exp_time_s <= brought_by.began_s
         is_deferred = row.is_requeued or row.is_refused or row.message.snd_time_s or newest.message.snd_time_s
-        if not (is_elsewhere or is_late or is_expired or is_deferred or branch.is_over):
+        is_beside = row in brought_by.beside
+        if not (is_elsewhere or is_late or is_expired or is_deferred or is_beside or branch.is_over):
             raise Broken("P4", f"{phone.name} shows row {row.number} after row {newest.number}")
 
     # -- Between nodes and the store -----------------------------------------------------------------------------------

@@ -147,7 +147,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
         seed: all chance comes from it.
         role: what the nodes are.
         silo: parameters of msilo that are not the default's.
-        delivery: settings of the delivery that are not.
+        delivery: settings of the delivery that are not, those in seconds.
+        window: most messages outstanding to a phone by TCP.
         limits: limits that are not.
         calm_ms: from here on nothing goes wrong, and every owner has a phone that takes what comes.
         only: names of the single faults that strike, where not all do that the rates give.
@@ -157,6 +158,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     role: Role = "server"
     silo: dict[str, int | str] = {}
     delivery: dict[str, int] = {}
+    window: int = 1
     limits: dict[str, int] = {}
     calm_ms: int = 60_000
     nodes: tuple[NodePlan, ...] = ()
@@ -225,11 +227,14 @@ def draw(seed: int, letters: int = 0) -> Scenario:
     if source.random() < 0.1:
         silo["max_messages_per_sender"] = source.choice((1, 3, 6))
     names = source.sample(sorted(_SMALL), source.randint(1, 5)) if source.random() < 0.3 else []
+    # Of its own, so that all other chance of a seed is what it was.
+    window = random.Random(f"window {seed}").choice((1, 1, 2, 5))
     return Scenario(
         seed=seed,
         role=role,
         silo=silo,
         delivery=delivery,
+        window=window,
         limits={name: source.choice(_SMALL[name]) for name in names},
         calm_ms=calm_ms,
         nodes=nodes,
