@@ -39,6 +39,7 @@ _INTERNAL = {
     "outbound",
     "outcome",
     "pseudovars",
+    "rates",
     "registrar",
     "relay",
     "reports",
