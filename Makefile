@@ -34,7 +34,7 @@ coverage-core:
 
 # Real processes under real faults, as often as the record has it: an hour. Figures are printed behind the tests.
 faults:
-	MSILO_FAULTS=full $(PYTHON) -m pytest -rP tests/faults
+	MSILO_FAULTS=full $(PYTHON) -m pytest -rP tests/faults tests/sim/test_storm.py
 
 # Many nodes, faults and virtual time: thousands of stories from a seed each, the promises P1 to P10 checked at each step.
 sim:

@@ -41,7 +41,8 @@ def test_standby_takes_over_under_load(
     directories = ",".join(quote(str(host.socket_directory), safe="") for host in hosts)
     url = f"postgresql://postgres@{directories}/postgres?target_session_attrs=read-write"
     config = f"{SETTINGS}[limits]\nstorage_ms = {_STORAGE_S * 1000:.0f}\n"
-    faults = ["killed", "frozen", "killed after a while in which the standby hung"] * scaled(1, 4)
+    faults = ["killed", "frozen", "killed after a while in which the standby hung"] * 4
+    faults = faults[: scaled(2, 12)]
     back_s: list[float] = []
     with (
         Service(tmp_path, "--backend", backend, storage=url, config=config) as service,

@@ -77,8 +77,9 @@ def test_the_database_hangs_and_goes_on(database: PostgresServer, service: Servi
 
 
 def test_under_load(database: PostgresServer, service: Service, chance: random.Random) -> None:
-    faults = [_stop, _freeze, _restart] * scaled(1, 10)
+    faults = [_stop, _freeze, _restart] * 10
     chance.shuffle(faults)
+    faults = faults[: scaled(1, 30)]
     with Traffic(service.udp, chance) as traffic:
         pid = service.pid
         back_s = [traffic.until_served()]

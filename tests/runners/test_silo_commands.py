@@ -31,7 +31,8 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture(params=["asyncio", "trio"])
 def service(request: pytest.FixtureRequest, storage: str, tmp_path: Path) -> Iterator[Service]:
-    with Service(tmp_path, "--backend", str(request.param), storage=storage) as running:
+    config = "[delivery]\nretry_look = 1\n"
+    with Service(tmp_path, "--backend", str(request.param), storage=storage, config=config) as running:
         yield running
         assert "Traceback" not in running.log_text()
 
