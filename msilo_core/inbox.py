@@ -30,6 +30,9 @@ class Inbox:
         has_turn: it is one of the `deliveries_max` owners that are delivered to at the same time.
         leasing: a Dump is under way.
         page: leased messages, oldest first; as many of the first are being sent as there are in `sending`.
+        lease: name that they are leased under; empty before the first page.
+        lease_spent: the store failed to record an outcome under that name, and may do so any time: the next page needs
+            another, for which that means nothing.
         lease_end_ms: until when they are ours at least, on the scale of ``mono_ms``; 0: nothing is leased.
         renewing: a Renew is under way.
         withdrawn: numbers of messages that a phone took live while a Dump was under way, which may bring them, or while
@@ -45,8 +48,8 @@ class Inbox:
 
     __slots__ = (
         "arriving", "bindings", "busy", "dump_wanted", "extra_hdrs", "fork", "has_stored", "has_turn", "is_early",
-        "lease_end_ms", "leasing", "line", "owner", "page", "registrations", "registrations_seen", "renewing",
-        "sending", "settling", "storing", "stream", "withdrawn", "withdrawn_next",
+        "lease", "lease_end_ms", "lease_spent", "leasing", "line", "owner", "page", "registrations",
+        "registrations_seen", "renewing", "sending", "settling", "storing", "stream", "withdrawn", "withdrawn_next",
     )  # fmt: skip
 
     def __init__(self, owner: Aor) -> None:
@@ -64,6 +67,8 @@ class Inbox:
         self.has_turn = False
         self.leasing = False
         self.page: deque[Message] = deque()
+        self.lease = ""
+        self.lease_spent = False
         self.lease_end_ms = 0
         self.renewing = False
         self.settling: set[int] = set()

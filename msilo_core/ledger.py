@@ -28,15 +28,13 @@ class Ledger:
     """Records what became of leased messages, again and again until the store has done it.
 
     Args:
-        node: name of this server.
         desk: where completions are awaited.
         statistics: counted in.
         inbox_of: returns the inbox of an owner, a new one if there is none.
         advance: begins what can begin in an inbox.
     """
 
-    def __init__(self, node: str, desk: Desk, statistics: Statistics, inbox_of: InboxOf, advance: Advance) -> None:
-        self._node = node
+    def __init__(self, desk: Desk, statistics: Statistics, inbox_of: InboxOf, advance: Advance) -> None:
         self._desk = desk
         self._statistics = statistics
         self._inbox_of = inbox_of
@@ -59,7 +57,8 @@ class Ledger:
         next_time_s: int = 0,
     ) -> list[Action]:
         """Record what became of a message; see :class:`~msilo_core.Settle`."""
-        return self._ask(Settle(0, owner, message_id, self._node, outcome, status, reason, next_time_s))
+        lease = self._inbox_of(owner).lease
+        return self._ask(Settle(0, owner, message_id, lease, outcome, status, reason, next_time_s))
 
     def handle_timeout(self, now: Moment) -> list[Action]:
         """Ask again for what the store failed to do."""
@@ -83,6 +82,7 @@ class Ledger:
         inbox = self._inbox_of(settle.owner)
         if isinstance(completion, StorageFailed):
             self._statistics.storage_failures += 1
+            inbox.lease_spent = True
         elif not isinstance(completion, Settled):
             raise LocalError(f"{type(completion).__name__} does not answer Settle")
         elif completion.lost:

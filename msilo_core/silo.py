@@ -21,6 +21,7 @@ many may be outstanding as the operator says.
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 from typing import Final, TypeAlias
 
 from msilo_core.actions import (
@@ -131,8 +132,9 @@ class Silo:
         self._window = config.delivery.window
         self._turns = Turns(limits)
         self._where = Whereabouts(config.node, desk, next_hop, statistics, is_open)
-        self._ledger = Ledger(config.node, desk, statistics, self._inbox, self._advance)
+        self._ledger = Ledger(desk, statistics, self._inbox, self._advance)
         self._deadlines: Deadlines[tuple[str, Aor]] = Deadlines()
+        self._leases = count(1)
         self._closing = False
 
     # -- What arrives --------------------------------------------------------------------------------------------------
@@ -537,7 +539,9 @@ class Silo:
         inbox.dump_wanted = inbox.is_early = False
         token = self._desk.issue_patiently(partial(self._dumped, inbox, is_early, now.mono_ms))
         page_max, lease_ms = self._limits.page_messages_max, self._lease_ms
-        return [Dump(token, inbox.owner, page_max, self._config.node, now.unix_ms, lease_ms, is_early)]
+        if not inbox.lease or inbox.lease_spent:
+            inbox.lease, inbox.lease_spent = f"{self._config.node}/{next(self._leases)}", False
+        return [Dump(token, inbox.owner, page_max, inbox.lease, now.unix_ms, lease_ms, is_early)]
 
     def _dumped(self, inbox: Inbox, is_early: bool, asked_ms: int, completion: Completion, now: Moment) -> list[Action]:
         inbox.leasing = False
@@ -585,7 +589,7 @@ class Silo:
         inbox.renewing = True
         message_ids = tuple([message.message_id for message in inbox.page])
         token = self._desk.issue_patiently(partial(self._renewed, inbox, now.mono_ms))
-        return [Renew(token, inbox.owner, message_ids, self._config.node, self._lease_ms)]
+        return [Renew(token, inbox.owner, message_ids, inbox.lease, self._lease_ms)]
 
     def _renewed(self, inbox: Inbox, asked_ms: int, completion: Completion, now: Moment) -> list[Action]:
         inbox.renewing = False

@@ -72,6 +72,29 @@ def test_nothing_is_renewed_where_phones_are_quick() -> None:
     assert not world.held
 
 
+def test_what_the_store_does_late_with_an_outcome_means_nothing_for_the_next_page() -> None:
+    """It said that it had failed: the page was given back, as far as this server knows, and is leased anew."""
+    world, first = sending(3)
+    world.hold = {Settle}
+    world.datagram(answer(first, "480 Later"), BOB)
+    outcomes = [action for action in world.held if isinstance(action, Settle)]
+    assert [settle.outcome for settle in outcomes] == [Outcome.FAILED, Outcome.RELEASED, Outcome.RELEASED]
+    world.hold.clear()
+    world.held.clear()
+    # Of those that are given back the store says nothing.
+    for settle in outcomes[1:]:
+        world.carry_out(world.engine.complete(StorageFailed(settle.token, "no answer"), world.now))
+    world.datagram(register(cseq=2), BOB)
+    (again,) = world.carry_out(world.engine.complete(world.perform(outcomes[0]), world.now))
+    assert body_of(again) == b"0"
+    world.datagram(answer(again), BOB)
+    for settle in outcomes[1:]:
+        world.perform(settle)
+    other = beside(world)
+    other.datagram(register(cseq=3), BOB)
+    assert [body_of(data) for data in messages([*world.sent, *other.sent])].count(b"1") == 1
+
+
 def test_lease_is_renewed_each_third_of_it_as_long_as_the_phone_thinks() -> None:
     world, first = sending()
     world.hold = {Renew}

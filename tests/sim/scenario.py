@@ -9,7 +9,6 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 __all__ = [
-    "LATE_OUTCOMES",
     "OPERATOR",
     "Event",
     "Fault",
@@ -175,10 +174,6 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
 
 
 OPERATOR: Final = "operator"
-
-LATE_OUTCOMES: Final = False
-"""Whether a Settle may be carried out after the store has said that it failed. Not yet: one that gives a message back
-then gives up a later lease of the same process, which is sending it again (P8)."""
 
 _SMALL: Final = {
     "page_messages_max": (1, 2, 3),

@@ -30,7 +30,6 @@ from msilo_core.uri import Aor
 from msilo_storage.memory import MemoryStorage
 from tests.core.world import finished
 from tests.sim.letters import DOMAIN, EPOCH_MS
-from tests.sim.scenario import LATE_OUTCOMES
 
 if TYPE_CHECKING:
     from tests.sim.nodes import Process
@@ -150,7 +149,7 @@ class StoreLink:
             world.note(f"{key}: fails")
             world.after(before_ms + after_ms, self._end, kind, batch)
             return
-        is_late = (kind is not Settle or LATE_OUTCOMES) and fate.strikes("store late", key, world.ms, where)
+        is_late = fate.strikes("store late", key, world.ms, where)
         if is_late:
             # The connection breaks, and the database goes on with what it was told.
             world.after(before_ms + after_ms, self._end, kind, batch)
