@@ -112,7 +112,7 @@ class Engine(Element):
         self._registrations = RegistrationRate(self._limits, self._entropy, now)
         self._senders = SenderRates(self._limits) if self._limits.sender_rate else None
         self._relay = Relay(self._clients, self._entropy, self._guard.is_trusted)
-        self._intake = Intake(config.silo)
+        self._intake = Intake(config.silo, now.mono_ms + 64 * config.t1_ms)
         self._next_hops: list[NextHop] = []
         self._foreign: int | Outbound
         foreign = parse_foreign(config.foreign)

@@ -46,10 +46,12 @@ class Intake:
 
     Args:
         config: the parameters of msilo.
+        may_repeat_until_ms: until when what a sender began with a server before this one may come again.
     """
 
-    def __init__(self, config: SiloConfig) -> None:
+    def __init__(self, config: SiloConfig, may_repeat_until_ms: int) -> None:
         self._config = config
+        self._may_repeat_until_ms = may_repeat_until_ms
         self._snd_time = parse_avp_name(config.snd_time_avp) if config.snd_time_avp else None
         self._extra_hdrs = parse_avp_name(config.extra_hdrs_avp) if config.extra_hdrs_avp else None
         self._content_types = frozenset(text.lower() for text in config.content_types)
@@ -80,9 +82,11 @@ class Intake:
             raise Unsupported(request.get("require") or "", 420)
         if self._is_passing(request):
             return None
-        # One that a phone may have seen live: its 482 will mean that it has it.
+        # One that a phone may have seen live: its 482 will mean that it has it. Where this server has just begun, a
+        # repeat of what one before it sent on looks like a new request.
         attempts = 0 if call.fork is None else 1
-        reached = 1 if call.fork is not None and call.fork.may_be_known else 0
+        is_seen = call.arrived.mono_ms < self._may_repeat_until_ms or (call.fork is not None and call.fork.may_be_known)
+        reached = 1 if is_seen else 0
         row = row_of(
             request, owner, src_addr, dst_addr, attempts, reached,
             hidden_headers(request, call.is_trusted, is_trusted_target=True),

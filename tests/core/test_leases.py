@@ -4,7 +4,7 @@ from collections import deque
 
 import pytest
 
-from msilo_core import Aor, Config, DeliveryConfig, Flow, Limits, SiloConfig, SiloRoute
+from msilo_core import Aor, Config, DeliveryConfig, Flow, Limits, Moment, SiloConfig, SiloRoute
 from msilo_core.actions import (
     Dump,
     Dumped,
@@ -23,6 +23,7 @@ from msilo_core.actions import (
 from msilo_core.errors import LocalError
 from tests.core.world import (
     BOB,
+    LONG_AGO,
     SERVER,
     World,
     answer,
@@ -38,9 +39,9 @@ from tests.core.world import (
 LEASE_MS = 15_000
 
 
-def sending(count: int = 2, config: Config | None = None) -> tuple[World, bytes]:
+def sending(count: int = 2, config: Config | None = None, began: Moment | None = None) -> tuple[World, bytes]:
     """Return a server that sends bob the first of so many messages."""
-    world = World(config)
+    world = World(config, began=began)
     for number in range(count):
         world.datagram(message(b"%d" % number, number=number))
     _, first = world.datagram(register(), BOB)
@@ -340,7 +341,7 @@ def test_what_a_server_gives_back_as_it_ends_is_taken_at_once() -> None:
 
 
 def test_what_no_phone_answered_as_it_ended_is_too() -> None:
-    world, _ = sending(2)
+    world, _ = sending(2, began=LONG_AGO)
     world.hold = {Settle, Renew}
     world.carry_out(world.engine.close(world.now))
     world.carry_out(world.engine.abandon(world.now))
@@ -443,7 +444,7 @@ def test_connection_to_another_server_is_left_to_that() -> None:
 
 
 def test_what_failed_is_tried_again_later_and_later() -> None:
-    world, first = sending(1)
+    world, first = sending(1, began=LONG_AGO)
     at_ms: list[int] = []
     sent: list[bytes] = [first]
     while len(at_ms) < 6:
@@ -598,7 +599,7 @@ def test_reading_of_a_dump_that_is_too_early() -> None:
 
 
 def test_attempt_that_reached_nobody_is_no_proof_that_a_phone_has_it() -> None:
-    world = World()
+    world = World(began=LONG_AGO)
     world.datagram(message())
     world.datagram(register(contact="<sip:bob@127.0.0.1:5072;transport=tcp>", transport="UDP"), BOB)
     world.hold = {Settle}

@@ -10,6 +10,7 @@ from msilo_core.route import Call
 from tests.core.world import (
     BOB,
     EPOCH_MS,
+    LONG_AGO,
     SERVER,
     World,
     answer,
@@ -497,8 +498,20 @@ def test_stored_message_that_a_proxy_sends_back_is_not_taken_for_delivered(route
     assert world.waiting() == [b"hello"]
 
 
-def test_482_is_no_repeat_of_what_never_left() -> None:
+@pytest.mark.parametrize(("after_ms", "is_kept"), [(0, False), (31_999, False), (32_000, True)])
+def test_482_is_a_repeat_of_what_a_server_before_this_one_may_have_sent_on(after_ms: int, is_kept: bool) -> None:
+    """It died before it could pass the answer on, and the sender sent again until its Timer F."""
     world = World()
+    world.mono_ms = after_ms
+    world.datagram(message(b"again"))
+    _, sent = world.datagram(register(), BOB)
+    world.datagram(answer(sent, "482 Request Merged"), BOB)
+    assert world.waiting() == []
+    assert world.dead() == ([b"again"] if is_kept else [])
+
+
+def test_482_is_no_repeat_of_what_never_left() -> None:
+    world = World(began=LONG_AGO)
     world.datagram(register(), BOB)
     world.datagram(message(b"one"))
     assert [status_of(data) for data in world.carry_out(world.engine.send_failed(world.sent[-1].token, world.now))] == [

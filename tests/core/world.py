@@ -40,6 +40,9 @@ BOB: Address = ("127.0.0.1", 5072)
 
 EPOCH_MS = 1_790_000_000_000
 
+# When a server began for which nothing is the repeat of what a sender began with a server before it.
+LONG_AGO = Moment(-60_000, EPOCH_MS - 60_000)
+
 
 def udp(remote: Address) -> Flow:
     """Return the flow of datagrams from `remote`."""
@@ -65,7 +68,13 @@ class World:
     """See the module."""
 
     def __init__(
-        self, config: Config | None = None, limits: Limits | None = None, route: Route | None = None, seed: int = 1
+        self,
+        config: Config | None = None,
+        limits: Limits | None = None,
+        route: Route | None = None,
+        seed: int = 1,
+        *,
+        began: Moment | None = None,
     ) -> None:
         self.mono_ms = 0
         self.store = MemoryStorage(lambda: self.now.unix_ms)
@@ -79,7 +88,7 @@ class World:
             config if config is not None else Config(),
             self.limits,
             entropy=random.Random(seed),
-            now=self.now,
+            now=self.now if began is None else began,
             route=route,
         )
 
