@@ -45,7 +45,10 @@ mutants:
 	$(PYTHON) -m tests.sim mutants
 
 bench:
-	$(PYTHON) -m bench store --storage sqlite:///:temporary:
+	$(PYTHON) -m bench store
+	$(PYTHON) -m bench register
+	$(PYTHON) -m bench deliver
+	$(PYTHON) -m bench mixed
 
 instructions:
 	$(PYTHON) -m bench instructions

@@ -4,17 +4,20 @@ import click
 
 from bench.instructions import instructions
 from bench.parse import parse
-from bench.store import store
+from bench.traffic import deliver, mixed, register, store
 
 
 @click.group()
 def main() -> None:
-    """Measure msilo. Each command prints one JSON line on stdout."""
+    """Measure msilo, or a server like it. Each run prints one JSON line on stdout, progress goes to stderr."""
 
 
 main.add_command(instructions)
 main.add_command(parse)
 main.add_command(store)
+main.add_command(register)
+main.add_command(deliver)
+main.add_command(mixed)
 
 if __name__ == "__main__":
     main(prog_name="python -m bench")

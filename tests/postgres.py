@@ -1,4 +1,4 @@
-"""A PostgreSQL server for tests: real, private and cheap.
+"""A PostgreSQL server for tests and benchmarks: real, private and cheap.
 
 ``MSILO_TEST_POSTGRES`` names one to use instead (a URL of a database where schemas may be made). Tests that
 stop, freeze or kill a server always start one of their own from the programs in the package
@@ -36,9 +36,10 @@ class PostgresServer:
 
     Args:
         data: an empty directory for the data, which stays; None for one that is gone afterwards.
+        is_durable: whether what is committed is on the disk, as is PostgreSQL's default.
     """
 
-    def __init__(self, *, data: Path | None = None) -> None:
+    def __init__(self, *, data: Path | None = None, is_durable: bool = False) -> None:
         self._directory = Path(tempfile.mkdtemp(prefix="msilo-pg-"))
         self._data = data if data is not None else self._directory / "data"
         self._user = UNPRIVILEGED_USER if os.geteuid() == 0 else None
@@ -51,9 +52,10 @@ class PostgresServer:
         initdb = ["--auth=trust", "--encoding=UTF8", "--locale=C", "--username=postgres", "--no-sync"]
         # What is given is small, and so are the pieces of its log.
         self._run("initdb", *initdb, *(["--wal-segsize=1"] if data is not None else []))
-        with (self._data / "postgresql.conf").open("a") as settings:
+        if not is_durable:
             # No test takes the machine's power away, and a server that dies leaves its files in the kernel's hands.
-            settings.write("fsync = off\n")
+            with (self._data / "postgresql.conf").open("a") as settings:
+                settings.write("fsync = off\n")
 
     @property
     def socket_directory(self) -> Path:
