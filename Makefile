@@ -49,6 +49,7 @@ bench:
 	$(PYTHON) -m bench register
 	$(PYTHON) -m bench deliver
 	$(PYTHON) -m bench mixed
+	$(PYTHON) -m bench engine
 
 instructions:
 	$(PYTHON) -m bench instructions

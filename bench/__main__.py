@@ -2,6 +2,7 @@
 
 import click
 
+from bench.engine import engine
 from bench.instructions import instructions
 from bench.parse import parse
 from bench.traffic import deliver, mixed, register, store
@@ -12,6 +13,7 @@ def main() -> None:
     """Measure msilo, or a server like it. Each run prints one JSON line on stdout, progress goes to stderr."""
 
 
+main.add_command(engine)
 main.add_command(instructions)
 main.add_command(parse)
 main.add_command(store)
