@@ -2,6 +2,7 @@
 
 import click
 
+from bench.compare import compare
 from bench.engine import engine
 from bench.instructions import instructions
 from bench.parse import parse
@@ -13,6 +14,7 @@ def main() -> None:
     """Measure msilo, or a server like it. Each run prints one JSON line on stdout, progress goes to stderr."""
 
 
+main.add_command(compare)
 main.add_command(engine)
 main.add_command(instructions)
 main.add_command(parse)

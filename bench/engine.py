@@ -31,7 +31,7 @@ class _Costs(msgspec.Struct):
     storage_ns: int = 0
 
 
-@click.command()
+@click.command(short_help="The core alone, without sockets.")
 @click.option("--count", type=click.IntRange(min=1), default=10_000, show_default=True, help="Messages of each kind.")
 @click.option("--users", type=click.IntRange(1, 1_000_000), default=1_000, show_default=True, help="Users.")
 @click.option(

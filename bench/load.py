@@ -145,6 +145,7 @@ class _Generator:
     def run(self) -> LoadResult:
         cookie, take = self._requests.cookie, self._wire.receive
         width = len(cookie)
+        pace = _Pace(min(self._load.window, self._load.users))
         cpu_s, began_ns = time.process_time(), time.perf_counter_ns()
         self._last_ns = looked_ns = began_ns
         self._begin()
@@ -163,6 +164,7 @@ class _Generator:
                     self._exchanged += 2
                     self._take_message(number_in_body(data), now_ns)
             self._wire.flush()
+            pace.rest(len(received))
             if now_ns - looked_ns > _LOOK_NS:
                 looked_ns = now_ns
                 if now_ns - self._last_ns > _GIVE_UP_NS:
@@ -227,6 +229,32 @@ class _Generator:
             cpu_s=cpu_s,
             exchanged=self._exchanged,
         )
+
+
+class _Pace:
+    """Pauses in which answers gather.
+
+    A server that answers one by one would wake the generator for each, which costs several times what it does with it,
+    and on the same machine is taken from the server. So it lets a 16th of the window come, for 4 ms at most, and is as
+    much later to send the next ones.
+    """
+
+    _SHARE: Final = 16
+    _SHORTEST_S: Final = 0.000_25
+    _LONGEST_S: Final = 0.004
+
+    def __init__(self, window: int) -> None:
+        self._enough = window // self._SHARE
+        self._pause_s = 0.0
+
+    def rest(self, received: int) -> None:
+        """Wait after so many answers, or not."""
+        if received >= self._enough:
+            self._pause_s /= 2
+        elif received < self._enough / 2:
+            self._pause_s = min(max(2 * self._pause_s, self._SHORTEST_S), self._LONGEST_S)
+        if self._pause_s >= self._SHORTEST_S:
+            time.sleep(self._pause_s)
 
 
 class _Stores(_Generator):

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import click
 
-__all__ = ["draw_loop", "require"]
+__all__ = ["draw_loop", "draw_ratios", "require"]
 
 
 def require() -> None:
@@ -57,3 +57,30 @@ def _batch_mean(figures: Mapping[str, Any]) -> float:
     """Return the mean size of the batches of what changes the store most."""
     batches: Mapping[str, Mapping[str, float]] = figures["batches"]
     return max(batching["mean"] for batching in batches.values())
+
+
+def draw_ratios(path: Path, ratios: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
+    """Draw the ratios of a comparison with their spread, on a logarithmic scale.
+
+    Args:
+        path: the PNG.
+        ratios: by server and by what was measured, as ``compare`` prints them.
+    """
+    from matplotlib.figure import Figure
+
+    figure = cast(Any, Figure(figsize=(9, 5), layout="constrained"))
+    axes = figure.subplots()
+    for position, (server, measured) in enumerate(ratios.items()):
+        spreads = [values["ratio"] for values in measured.values()]
+        medians = [spread.median for spread in spreads]
+        below = [spread.median - spread.least for spread in spreads]
+        above = [spread.most - spread.median for spread in spreads]
+        # A little apart, so that several servers do not hide each other.
+        places = [place + 0.2 * position for place in range(len(measured))]
+        axes.errorbar(medians, places, xerr=(below, above), fmt="o", capsize=4, label=server)
+        axes.set_yticks(range(len(measured)), list(measured))
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.invert_yaxis()
+    axes.set(xscale="log", xlabel="ours in Kamailio's of the same round: median, least and most")
+    axes.legend()
+    figure.savefig(path, format="png")

@@ -17,7 +17,7 @@ from bench.server_process import Batching, Begun, Ended
 from bench.setting import Setting, target_address
 from bench.wire import Address, TransportName
 
-__all__ = ["OpenServer", "Server", "ours", "running"]
+__all__ = ["OpenServer", "Server", "UdpProcess", "ours", "running"]
 
 
 class Server(Protocol):
@@ -34,7 +34,7 @@ class Server(Protocol):
     def address(self) -> Address: ...
 
     def cpu_s(self) -> float | None:
-        """Return its CPU time so far; None of one that is not ours to look at."""
+        """Return its CPU time so far; None of one that cannot be looked at."""
         ...
 
     def memory_mb(self) -> float | None:
@@ -50,6 +50,31 @@ class OpenServer(Protocol):
     """How a server is come by: a context manager."""
 
     def __call__(self, setting: Setting, /) -> contextlib.AbstractContextManager[Server]: ...
+
+
+class UdpProcess:
+    """A server in a process of which no more is known than where it is.
+
+    Args:
+        pid: its number.
+        address: of its socket.
+    """
+
+    def __init__(self, pid: int, address: Address) -> None:
+        self._pid = pid
+        self.transport: TransportName = "udp"
+        self.address = address
+
+    def cpu_s(self) -> float | None:
+        """See :class:`Server`."""
+        return usage.cpu_s(self._pid)
+
+    def memory_mb(self) -> float | None:
+        """See :class:`Server`."""
+        return usage.memory_mb(self._pid)
+
+    def end(self) -> None:
+        """It says nothing."""
 
 
 @contextlib.contextmanager
@@ -92,10 +117,10 @@ class _Ours:
         where = next(parts for parts in map(urlsplit, begun.addresses) if parts.scheme == transport)
         self.address: Address = (where.hostname or "", where.port or 0)
 
-    def cpu_s(self) -> float:
+    def cpu_s(self) -> float | None:
         return usage.cpu_s(self._process.pid)
 
-    def memory_mb(self) -> float:
+    def memory_mb(self) -> float | None:
         return usage.memory_mb(self._process.pid)
 
     def end(self) -> dict[str, Batching]:

@@ -32,7 +32,7 @@ _plot_option: Final = click.option(
 )
 
 
-@click.command()
+@click.command(short_help="MESSAGEs to users who are away.")
 @count_option(20_000, "MESSAGEs in all.")
 @setting_options(users=1_000, body_bytes_min=0)
 @click.option(
@@ -59,7 +59,7 @@ def store(compare_batch_limit: int | None, rounds: int, plot: Path | None, **opt
     print_line("store", setting, {"compare_batch_limit": compare_batch_limit, **compared})
 
 
-@click.command()
+@click.command(short_help="REGISTERs of users for whom nothing waits.")
 @count_option(20_000, "REGISTERs in all.")
 @setting_options(users=10_000)
 @_plot_option
@@ -68,7 +68,7 @@ def register(plot: Path | None, **options: object) -> None:
     _run_loop("register", msgspec.convert(options, Setting), plot)
 
 
-@click.command()
+@click.command(short_help="MESSAGEs, REGISTERs, and users who come back.")
 @count_option(20_000, "MESSAGEs, REGISTERs and returns in all.")
 @setting_options(users=10_000)
 @_plot_option
@@ -79,7 +79,7 @@ def mixed(plot: Path | None, **options: object) -> None:
     _run_loop("mixed", msgspec.convert(options, Setting), plot)
 
 
-@click.command()
+@click.command(short_help="Users come back, and get what waits for them.")
 @count_option(10_000, "MESSAGEs in all.")
 @setting_options(users=1_000)
 def deliver(**options: object) -> None:

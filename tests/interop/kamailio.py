@@ -18,7 +18,7 @@ from tests.ports import free_port
 from tests.postgres import Console
 from tests.runners.peer import Address, Peer, unique
 
-__all__ = ["Kamailio", "Value", "configuration", "create_tables", "require"]
+__all__ = ["Kamailio", "Value", "configuration", "create_tables", "missing_packages", "require"]
 
 Value = str | int
 """Of a parameter of a module."""
@@ -101,9 +101,9 @@ request_route {{
 """
 
 
-def require() -> None:
-    """Skip the tests of whoever calls it where Kamailio is not installed; with CI=true it must be."""
-    missing = [
+def missing_packages() -> list[str]:
+    """Return which of Debian's packages are not installed."""
+    return [
         package
         for package, is_there in [
             ("kamailio", shutil.which("kamailio", path=_PATH) is not None),
@@ -111,6 +111,11 @@ def require() -> None:
         ]
         if not is_there
     ]
+
+
+def require() -> None:
+    """Skip the tests of whoever calls it where Kamailio is not installed; with CI=true it must be."""
+    missing = missing_packages()
     if missing and os.environ.get("CI") != "true":
         pytest.skip(f"not installed: {', '.join(missing)} (Debian: apt-get install {' '.join(missing)})")
     assert missing == []
@@ -123,15 +128,16 @@ def create_tables(url: str) -> None:
             console.execute((_SCRIPTS / f"{name}-create.sql").read_text())
 
 
-def configuration(port: int, parameters: Mapping[str, Value]) -> str:
+def configuration(port: int, parameters: Mapping[str, Value], template: str = _CONFIGURATION) -> str:
     """Return a kamailio.cfg.
 
     Args:
         port: UDP port to listen on.
         parameters: of the module msilo.
+        template: where these two are filled in.
     """
     lines = [f'modparam("msilo", "{name}", {_literal(value)})' for name, value in parameters.items()]
-    return _CONFIGURATION.format(port=port, parameters="\n".join(lines))
+    return template.format(port=port, parameters="\n".join(lines))
 
 
 class Kamailio:
@@ -150,6 +156,9 @@ class Kamailio:
         storage: str,
         parameters: Mapping[str, Value],
         changes: Mapping[str, str] = MappingProxyType({}),
+        template: str = _CONFIGURATION,
+        memory_mb: int = 32,
+        memory_each_mb: int = 8,
     ) -> None:
         """Start it and wait until it answers.
 
@@ -158,6 +167,9 @@ class Kamailio:
             storage: storage URL of the database, where its tables are.
             parameters: of the module msilo, beside ``db_url`` and, by default, itself as the ``outbound_proxy``.
             changes: what stands in its configuration, and what stands there instead.
+            template: of its configuration.
+            memory_mb: that its processes share; 32 MB are enough for a few messages.
+            memory_each_mb: that each of them has for itself; 8 MB are Kamailio's default.
 
         Raises:
             AssertionError: it ended, or does not answer; with its log.
@@ -168,22 +180,25 @@ class Kamailio:
         path = self.configuration = directory / f"kamailio-{port}.cfg"
         # libpq takes from the environment what the URL does not say.
         own = {"db_url": "postgres://postgres@/postgres", "outbound_proxy": f"sip:127.0.0.1:{port}"}
-        text = configuration(port, {**own, **parameters})
+        text = configuration(port, {**own, **parameters}, template)
         for old, new in changes.items():
             assert old in text
             text = text.replace(old, new)
         path.write_text(text)
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                # In the foreground, speaking to stderr; 32 MB are enough for a few messages.
-                ["kamailio", "-DD", "-E", "-m", "32", "-f", path, "-w", directory, "-P", path.with_suffix(".pid")],
+                # In the foreground, speaking to stderr.
+                [
+                    "kamailio", "-DD", "-E", "-m", str(memory_mb), "-M", str(memory_each_mb), "-f", path,
+                    "-w", directory, "-P", path.with_suffix(".pid"),
+                ],
                 cwd=directory,
                 env={**os.environ, "PATH": _PATH, "TZ": "UTC", **_libpq(storage)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-            )
+            )  # fmt: skip
         try:
             self._wait_until_ready()
         except BaseException:
@@ -200,6 +215,11 @@ class Kamailio:
         traceback: TracebackType | None,
     ) -> None:
         self.stop()
+
+    @property
+    def pid(self) -> int:
+        """Number of its first process; the others are children of that."""
+        return self._process.pid
 
     def log_text(self) -> str:
         """Return what it said so far."""
