@@ -13,7 +13,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from bench.requests import Names, Requests, answer, number_in_body
-from bench.wire import Address, TransportName, Wire, connect
+from bench.wire import WAIT_MS, Address, TransportName, Wire, connect
 
 __all__ = ["Kind", "Load", "LoadResult", "run"]
 
@@ -24,8 +24,7 @@ _T1_NS: Final = 500_000_000
 _T2_NS: Final = 4_000_000_000
 
 # How often to look for requests that are due to be sent again.
-_LOOK_NS: Final = 100_000_000
-_LOOK_MS: Final = 100
+_LOOK_NS: Final = WAIT_MS * 1_000_000
 
 # A server that says nothing for so long is gone.
 _GIVE_UP_NS: Final = 30_000_000_000
@@ -151,7 +150,7 @@ class _Generator:
         self._begin()
         self._wire.flush()
         while not self._is_done():
-            received = take(_LOOK_MS)
+            received = take()
             now_ns = time.perf_counter_ns()
             for data in received:
                 if data.startswith(b"SIP/2.0 "):

@@ -82,5 +82,7 @@ def draw_ratios(path: Path, ratios: Mapping[str, Mapping[str, Mapping[str, Any]]
     axes.axvline(1, color="black", linewidth=0.8)
     axes.invert_yaxis()
     axes.set(xscale="log", xlabel="ours in Kamailio's of the same round: median, least and most")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}")
     axes.legend()
     figure.savefig(path, format="png")

@@ -89,7 +89,7 @@ def ours(setting: Setting) -> Generator[Server]:
             f'[server]\nlisten = ["udp://127.0.0.1:0", "tcp://127.0.0.1:0"]\nbackend = "{setting.backend}"\n'
             f'[storage]\nurl = "{storage}"\n'
             f"[limits]\nbatch_max = {setting.batch_limit}\n"
-            # As Kamailio keeps them when it is told so: what a phone gets is what was sent.
+            # Nothing before the bodies, as with the Kamailio that it is compared with.
             "[msilo]\nadd_date = 0\n"
         )
         with subprocess.Popen(

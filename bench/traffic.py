@@ -14,6 +14,7 @@ from bench.load import Kind, LoadResult
 from bench.servers import OpenServer, Server, ours, running
 from bench.setting import Setting, count_option, setting_options, target_address
 from bench.spread import Traffic
+from msilo_storage.urls import redact
 
 __all__ = ["Figures", "deliver", "measure_delivery", "measure_loop", "mixed", "print_line", "register", "store"]
 
@@ -126,8 +127,9 @@ def measure_delivery(setting: Setting, open_server: OpenServer, label: str = "")
 
 
 def print_line(benchmark: str, setting: Setting, figures: Mapping[str, object]) -> None:
-    """Print the line of a run."""
-    click.echo(msgspec.json.encode({"benchmark": benchmark, **msgspec.to_builtins(setting), **figures}).decode())
+    """Print the line of a run, which others may be shown: without a password of the database."""
+    options = {**msgspec.to_builtins(setting), "storage": redact(setting.storage)}
+    click.echo(msgspec.json.encode({"benchmark": benchmark, **options, **figures}).decode())
 
 
 def _run_loop(kind: Kind, setting: Setting, plot: Path | None) -> None:

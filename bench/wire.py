@@ -2,11 +2,11 @@
 
 import contextlib
 import re
-import select
 import socket
+import struct
 from typing import Final, Literal, Protocol, TypeAlias
 
-__all__ = ["Address", "TransportName", "Wire", "connect"]
+__all__ = ["WAIT_MS", "Address", "TransportName", "Wire", "connect"]
 
 Address: TypeAlias = tuple[str, int]
 TransportName: TypeAlias = Literal["udp", "tcp"]
@@ -16,6 +16,9 @@ _BUFFER_BYTES: Final = 8 * 1024 * 1024
 
 # Linux's SO_SNDBUF and SO_RCVBUF for root, past net.core.*mem_max; the module socket does not name them.
 _FORCED: Final = ((socket.SO_SNDBUF, 32), (socket.SO_RCVBUF, 33))
+
+WAIT_MS: Final = 100
+"""The longest that :meth:`Wire.receive` waits."""
 
 # Messages taken before the next ones are sent.
 _DRAIN_MAX: Final = 64
@@ -42,8 +45,8 @@ class Wire(Protocol):
         """Let go what :meth:`send` has gathered."""
         ...
 
-    def receive(self, wait_ms: int) -> list[bytes]:
-        """Return the messages that are there, or none after `wait_ms`.
+    def receive(self) -> list[bytes]:
+        """Return the messages that are there, or none after :data:`WAIT_MS`.
 
         Raises:
             ConnectionError: the other end closed the connection.
@@ -66,8 +69,9 @@ def connect(target: Address, transport: TransportName) -> Wire:
     try:
         for option, forced in _FORCED:
             _widen(sock, option, forced)
+        # One call less than to ask whether there is something, and then take it.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 0, WAIT_MS * 1_000))
         sock.connect(target)
-        sock.setblocking(False)
         return _UdpWire(sock) if transport == "udp" else _TcpWire(sock)
     except BaseException:
         sock.close()
@@ -77,26 +81,23 @@ def connect(target: Address, transport: TransportName) -> Wire:
 class _UdpWire:
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
-        self._poll = _poll_of(sock)
         self.sent_by = _sent_by(sock)
 
     def send(self, data: bytes) -> None:
         # A full socket buffer, or a port that is closed for now.
         with contextlib.suppress(BlockingIOError, ConnectionRefusedError):
-            self._socket.send(data)
+            self._socket.send(data, socket.MSG_DONTWAIT)
 
     def flush(self) -> None:
         pass
 
-    def receive(self, wait_ms: int) -> list[bytes]:
+    def receive(self) -> list[bytes]:
         received: list[bytes] = []
-        if self._poll.poll(wait_ms):
-            take = self._socket.recv
-            try:
-                while len(received) < _DRAIN_MAX:
-                    received.append(take(_DATAGRAM_BYTES_MAX))
-            except (BlockingIOError, ConnectionRefusedError):
-                pass
+        take = self._socket.recv
+        with contextlib.suppress(BlockingIOError, ConnectionRefusedError):
+            received.append(take(_DATAGRAM_BYTES_MAX))
+            while len(received) < _DRAIN_MAX:
+                received.append(take(_DATAGRAM_BYTES_MAX, socket.MSG_DONTWAIT))
         return received
 
     def close(self) -> None:
@@ -107,7 +108,6 @@ class _TcpWire:
     def __init__(self, sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket = sock
-        self._poll = _poll_of(sock)
         self._out = bytearray()
         self._in = b""
         self.sent_by = _sent_by(sock)
@@ -118,14 +118,13 @@ class _TcpWire:
     def flush(self) -> None:
         with contextlib.suppress(BlockingIOError):
             while self._out:
-                del self._out[: self._socket.send(self._out)]
+                del self._out[: self._socket.send(self._out, socket.MSG_DONTWAIT)]
 
-    def receive(self, wait_ms: int) -> list[bytes]:
-        # What the other end had no room for goes first, or both would wait for each other.
-        self.flush()
-        if not self._poll.poll(wait_ms):
+    def receive(self) -> list[bytes]:
+        try:
+            data = self._socket.recv(_STREAM_BYTES)
+        except BlockingIOError:
             return []
-        data = self._socket.recv(_STREAM_BYTES)
         if not data:
             raise ConnectionError("the server closed the connection")
         received, self._in = _split(self._in + data)
@@ -147,12 +146,6 @@ def _split(data: bytes) -> tuple[list[bytes], bytes]:
         messages.append(data[start:end])
         start = end
     return messages, data[start:]
-
-
-def _poll_of(sock: socket.socket) -> select.poll:
-    poll = select.poll()
-    poll.register(sock, select.POLLIN)
-    return poll
 
 
 def _sent_by(sock: socket.socket) -> bytes:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from bench.traffic import store
+from bench.setting import Setting
+from bench.traffic import print_line, store
 from tests.bench.command import bench
 from tests.runners.service import Service
 from tests.runners.tables import init
@@ -20,7 +21,7 @@ def test_store(backend: str) -> None:
     assert (line["backend"], line["count"], line["statuses"]) == (backend, 400, {"202": 400})
     assert line["rate_per_s"] > 0
     assert 0 < line["p50_ms"] <= line["p90_ms"] <= line["p99_ms"] <= line["max_ms"]
-    assert line["server_cpu_us"] >= 0
+    assert line["server_cpu_us"] > 0
     assert line["server_memory_mb"] > 1
     assert line["generator_cpu_us"] > 0
     assert 1 <= line["batches"]["Store"]["mean"] <= line["batches"]["Store"]["max"] <= 50
@@ -75,6 +76,15 @@ def test_a_server_that_is_running(tmp_path: Path) -> None:
     assert line["server_cpu_us"] is None
     assert line["batches"] is None
     assert by_tcp["delivered"] == 50
+
+
+def test_no_line_has_a_password(capsys: pytest.CaptureFixture[str]) -> None:
+    setting = Setting(
+        backend="asyncio", storage="postgresql://msilo:secret@db/msilo", target=None, transport="udp",
+        domain="example.com", count=1, window=1, users=1, body_bytes=80, processes=1, batch_limit=1,
+    )  # fmt: skip
+    print_line("store", setting, {})
+    assert json.loads(capsys.readouterr().out)["storage"] == "postgresql://msilo:***@db/msilo"
 
 
 def test_plot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
