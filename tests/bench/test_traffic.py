@@ -88,11 +88,11 @@ def test_no_line_has_a_password(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_plot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.traffic._WINDOWS", (1, 8))
+    monkeypatch.setattr("bench.traffic._WINDOWS", (8,))
     monkeypatch.setattr("bench.traffic._BATCH_LIMITS", (4,))
     path = tmp_path / "store.png"
     ran = CliRunner().invoke(store, ["--storage", "memory:", "--count", "60", "--plot", str(path)])
     assert ran.exit_code == 0, ran.output
     lines = [json.loads(line) for line in ran.stdout.splitlines() if line.startswith("{")]
-    assert [(line["window"], line["batch_limit"]) for line in lines] == [(1, 512), (8, 512), (256, 4)]
+    assert [(line["window"], line["batch_limit"]) for line in lines] == [(8, 512), (256, 4)]
     assert path.read_bytes().startswith(b"\x89PNG")
