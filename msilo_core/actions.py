@@ -289,7 +289,7 @@ class Dump(msgspec.Struct, frozen=True, tag=True, gc=False):
     Taken are rows whose ``snd_time`` has come (0: it was never deferred), not set aside, not expired at `now_ms`, in
     the order of their numbers, without a gap: where the oldest is leased by another node, or is to be tried later,
     nothing is taken. The row behind those, or where there is none the last of them, gets a ``next_time`` soon after the
-    end of the lease, at which others look whether the node is still there.
+    end of the lease, at which others look whether the node is still there; those before it have none from then on.
 
     Leases run by the clock of the store: those of the nodes need not agree.
 
@@ -332,6 +332,9 @@ class Settle(msgspec.Struct, frozen=True, tag=True, gc=False):
     Only who holds the lease may settle; DELIVERED and WITHDRAWN need none: a phone has it. `status` and `reason` say
     more for REFUSED, FAILED and UNREACHED. A deferred message that was tried in vain or MISSED is an ordinary one from
     then on: its ``snd_time`` becomes 0. Of one that is REFUSED its sender has been told: its ``imdn`` becomes 0.
+
+    Where a row with a ``next_time`` is deleted or set aside, as here, by Expire or by an operator, the oldest of its
+    owner that waits and is not deferred gets that, unless it has one: others look for those that are left, too.
 
     Attributes:
         next_time_s: when to try again what stays; 0: at the next REGISTER.

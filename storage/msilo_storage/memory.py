@@ -212,6 +212,7 @@ class MemoryStorage:
         done = [row.lease_until_ms <= now_ms for row in page]
         for row in compress(page, done):
             self._delete(row)
+            self._hand_on(row.message)
         return _swept(page, done, meant)
 
     async def stats(self, owner: str | None = None, *, owners_max: int = 10) -> Totals:
@@ -316,8 +317,9 @@ class MemoryStorage:
             row.message = taken_over(row.message, row.lease_node)
             row.lease_node, row.lease_until_ms = dump.node, now_ms + dump.lease_ms
         messages = tuple(row.message for row in page)
-        for row in free[-1:]:
-            row.message = msgspec.structs.replace(row.message, next_time_s=look_again_s(dump))
+        for row in free:
+            next_time_s = look_again_s(dump) if row is free[-1] else 0
+            row.message = msgspec.structs.replace(row.message, next_time_s=next_time_s)
         return Dumped(dump.token, messages, busy_ms, is_early)
 
     def _renew(self, renewal: Renew) -> Renewed:
@@ -336,6 +338,7 @@ class MemoryStorage:
             return Settled(settle.token, lost=True)
         if settle.outcome in (Outcome.DELIVERED, Outcome.WITHDRAWN):
             self._delete(row)
+            self._hand_on(row.message)
             return Settled(settle.token)
         if row.lease_node != settle.node or row.message.status != 0:
             return Settled(settle.token, lost=True)
@@ -358,6 +361,8 @@ class MemoryStorage:
                     snd_time_s=message.snd_time_s if settle.outcome is Outcome.REFUSED else 0,
                     imdn=0 if settle.outcome is Outcome.REFUSED else message.imdn,
                 )
+                if settle.outcome is Outcome.REFUSED:
+                    self._hand_on(message)
         return Settled(settle.token)
 
     def _expire(self, expire: Expire) -> Expired:
@@ -373,6 +378,7 @@ class MemoryStorage:
             expired = untold + [row for row in expired if not row.message.imdn][:EXPIRE_ROWS_MAX]
         for row in expired:
             self._delete(row)
+            self._hand_on(row.message)
         for owner, bindings in list(self._inventory.items()):
             alive = {contact: binding for contact, binding in bindings.items() if binding.expires_s > now_s}
             if alive:
@@ -439,6 +445,17 @@ class MemoryStorage:
         return tuple(
             row for row in rows if row.message.status == 0 and row.message.snd_time_s <= now_s < row.message.exp_time_s
         )
+
+    def _hand_on(self, message: Message) -> None:
+        """A message waits no longer: if others were to look at its inbox, it is the oldest that they look for now."""
+        if not message.next_time_s or message.status:
+            return
+        for row in self._inboxes.get(message.owner, {}).values():
+            if row.message.status == 0 and row.message.snd_time_s == 0:
+                row.message = msgspec.structs.replace(
+                    row.message, next_time_s=row.message.next_time_s or message.next_time_s
+                )
+                return
 
     def _delete(self, row: "_Row") -> None:
         message = row.message

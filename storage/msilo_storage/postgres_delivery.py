@@ -5,7 +5,7 @@ node has locked: to lease it passes over what is locked (SKIP LOCKED) and takes 
 nothing may overtake it.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -14,10 +14,10 @@ from msilo_core.actions import Due, Dump, Dumped, Message, Renew, Renewed, Retry
 from msilo_core.uri import Aor
 from msilo_storage.lanes import Connection, transaction
 from msilo_storage.rows import MESSAGE_COLUMNS, READ_MESSAGE, message_from, text_of
-from msilo_storage.rules import RETRY_ROWS_MAX, legible, look_again_s, status_after
+from msilo_storage.rules import RETRY_ROWS_MAX, legible, look_again_s, status_after, without_repeats
 from msilo_storage.tables import Sql
 
-__all__ = ["NOW_MS", "dump", "message_of", "renew", "retry", "settle"]
+__all__ = ["LOOKED_FOR", "NOW_MS", "dump", "hand_on", "message_of", "renew", "retry", "settle"]
 
 NOW_MS: Final = "(extract(epoch FROM statement_timestamp()) * 1000)::bigint"
 """The clock that leases run by, in Unix ms."""
@@ -86,7 +86,7 @@ _DUMP: Final = f"""
     ), leased AS (
         UPDATE {{silo}} AS silo SET
             reached = page.reached, lease_node = page.asker, lease_until = {NOW_MS} + page.lease_ms,
-            next_time = CASE WHEN page.is_last THEN page.look_again_s ELSE silo.next_time END
+            next_time = CASE WHEN page.is_last THEN page.look_again_s ELSE 0 END
         FROM page
         WHERE page.is_asked_for AND silo.{{username}} = page.owner AND silo.{{domain}} = page.host
             AND silo.{{id}} = page.number
@@ -168,46 +168,88 @@ async def renew(connection: Connection, renewals: Sequence[Renew], sql: Sql) -> 
     ]
 
 
-_SETTLE: Final = """
+def hand_on(gone: str, rows: str, others: str) -> str:
+    """Return common table expressions that let others look for the oldest that waits where one has left.
+
+    What is locked is passed over: whoever has it locked sees to its ``next_time``, or deletes it.
+
+    Args:
+        gone: condition on `rows` of those that leave.
+        rows: common table expression with ``username``, ``domain``, ``id``, ``looked_for`` (``next_time``; 0 where it
+            did not wait).
+        others: condition on ``silo`` of those that stay.
+    """
+    return f"""heir AS MATERIALIZED (
+        SELECT gone.username, gone.domain, gone.looked_for, oldest.id
+        FROM (
+            SELECT username, domain, min(looked_for) AS looked_for FROM {rows}
+            WHERE {gone} AND looked_for > 0
+            GROUP BY username, domain
+        ) AS gone CROSS JOIN LATERAL (
+            SELECT silo.{{id}} AS id
+            FROM {{silo}} AS silo
+            WHERE silo.{{username}} = gone.username AND silo.{{domain}} = gone.domain
+                AND silo.{{status}} = 0 AND silo.{{snd_time}} = 0 AND {others}
+            ORDER BY silo.{{username}}, silo.{{domain}}, silo.{{id}}
+            LIMIT 1
+            FOR UPDATE SKIP LOCKED
+        ) AS oldest
+    ), handed_on AS (
+        UPDATE {{silo}} AS silo SET next_time = heir.looked_for
+        FROM heir
+        WHERE silo.{{username}} = heir.username AND silo.{{domain}} = heir.domain AND silo.{{id}} = heir.id
+            AND silo.next_time = 0
+    )"""
+
+
+LOOKED_FOR: Final = "CASE silo.{status} WHEN 0 THEN silo.next_time ELSE 0 END AS looked_for"
+"""What :func:`hand_on` is to know of a row that leaves."""
+
+_IS_OVER: Final = "outcome IN ('delivered', 'withdrawn', 'refused')"
+_NOT_HELD: Final = (
+    "NOT EXISTS (SELECT FROM held WHERE held.username = gone.username AND held.domain = gone.domain"
+    " AND held.id = silo.{id})"
+)
+_SETTLE: Final = f"""
     WITH given AS (
         SELECT * FROM unnest(
             $1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::int[], $7::int[], $8::text[],
             $9::bigint[]
         ) WITH ORDINALITY AS given (username, domain, id, node, outcome, new_status, response, why, next_time, n)
     ), held AS MATERIALIZED (
-        SELECT given.*
-        FROM given JOIN {silo} AS silo
-            ON silo.{username} = given.username AND silo.{domain} = given.domain AND silo.{id} = given.id
-        WHERE given.outcome IN ('delivered', 'withdrawn') OR (silo.lease_node = given.node AND silo.{status} = 0)
-        ORDER BY given.username, given.domain, silo.{snd_time} > 0, given.id
+        SELECT given.*, {LOOKED_FOR}
+        FROM given JOIN {{silo}} AS silo
+            ON silo.{{username}} = given.username AND silo.{{domain}} = given.domain AND silo.{{id}} = given.id
+        WHERE given.outcome IN ('delivered', 'withdrawn') OR (silo.lease_node = given.node AND silo.{{status}} = 0)
+        ORDER BY given.username, given.domain, silo.{{snd_time}} > 0, given.id
         FOR UPDATE OF silo
     ), deleted AS (
-        DELETE FROM {silo} AS silo USING held
-        WHERE silo.{username} = held.username AND silo.{domain} = held.domain AND silo.{id} = held.id
+        DELETE FROM {{silo}} AS silo USING held
+        WHERE silo.{{username}} = held.username AND silo.{{domain}} = held.domain AND silo.{{id}} = held.id
             AND held.outcome IN ('delivered', 'withdrawn')
     ), released AS (
-        UPDATE {silo} AS silo SET lease_node = '', lease_until = 0, next_time = held.next_time,
-            {snd_time} = CASE held.outcome WHEN 'missed' THEN 0 ELSE silo.{snd_time} END
+        UPDATE {{silo}} AS silo SET lease_node = '', lease_until = 0, next_time = held.next_time,
+            {{snd_time}} = CASE held.outcome WHEN 'missed' THEN 0 ELSE silo.{{snd_time}} END
         FROM held
-        WHERE silo.{username} = held.username AND silo.{domain} = held.domain AND silo.{id} = held.id
+        WHERE silo.{{username}} = held.username AND silo.{{domain}} = held.domain AND silo.{{id}} = held.id
             AND held.outcome IN ('released', 'missed')
     ), given_back AS (
-        UPDATE {silo} AS silo SET lease_node = '', lease_until = 0, attempts = silo.attempts + 1,
+        UPDATE {{silo}} AS silo SET lease_node = '', lease_until = 0, attempts = silo.attempts + 1,
             reached = silo.reached + CASE held.outcome WHEN 'unreached' THEN 0 ELSE 1 END, next_time = held.next_time,
-            {status} = held.new_status, last_status = held.response, reason = held.why,
-            {snd_time} = CASE held.outcome WHEN 'refused' THEN silo.{snd_time} ELSE 0 END,
+            {{status}} = held.new_status, last_status = held.response, reason = held.why,
+            {{snd_time}} = CASE held.outcome WHEN 'refused' THEN silo.{{snd_time}} ELSE 0 END,
             imdn = CASE held.outcome WHEN 'refused' THEN 0 ELSE silo.imdn END
         FROM held
-        WHERE silo.{username} = held.username AND silo.{domain} = held.domain AND silo.{id} = held.id
+        WHERE silo.{{username}} = held.username AND silo.{{domain}} = held.domain AND silo.{{id}} = held.id
             AND held.outcome IN ('failed', 'unreached', 'refused')
-    )
+    ), {hand_on(_IS_OVER, "held", _NOT_HELD)}
     SELECT n FROM held
 """
 
 
 async def settle(connection: Connection, settles: Sequence[Settle], sql: Sql) -> list[Settled]:
     answers: list[Settled] = []
-    for part in _without_repeats(settles):
+    for part in without_repeats(settles):
         rows = await connection.fetch(
             sql(_SETTLE),
             *_owners(part),
@@ -222,20 +264,6 @@ async def settle(connection: Connection, settles: Sequence[Settle], sql: Sql) ->
         held = {row[0] for row in rows}
         answers += [Settled(settle.token, lost=n not in held) for n, settle in enumerate(part, start=1)]
     return answers
-
-
-def _without_repeats(settles: Sequence[Settle]) -> Iterator[Sequence[Settle]]:
-    """Cut before each settle of a row that was settled since the last cut: one statement changes a row once."""
-    start = 0
-    seen: set[tuple[Aor, int]] = set()
-    for n, settle in enumerate(settles):
-        row = (settle.owner, settle.message_id)
-        if row in seen:
-            yield settles[start:n]
-            start = n
-            seen.clear()
-        seen.add(row)
-    yield settles[start:]
 
 
 # Of another node's connection nothing is known here. Whatever that node has not taken goes behind the others, or a

@@ -11,7 +11,7 @@ from msilo_core.actions import Message
 from msilo_core.uri import Aor
 from msilo_storage.lanes import Connection, transaction
 from msilo_storage.operators import SWEEP_ROWS_MAX, Entry, Sweep, Totals, swept, totals
-from msilo_storage.postgres_delivery import NOW_MS, message_of
+from msilo_storage.postgres_delivery import LOOKED_FOR, NOW_MS, hand_on, message_of
 from msilo_storage.rows import READ_MESSAGE, aor_values
 from msilo_storage.tables import Sql
 
@@ -84,6 +84,10 @@ _REQUEUE: Final = f"""
     FROM meant
 """
 _PURGE: Final = "DELETE FROM {silo} AS silo USING meant"
+_NOT_MEANT: Final = (
+    "NOT EXISTS (SELECT FROM meant WHERE meant.is_free AND meant.username = gone.username"
+    " AND meant.domain = gone.domain AND meant.id = silo.{id})"
+)
 
 
 async def requeue(
@@ -110,20 +114,23 @@ async def purge(
         meant.narrow("silo.{status} <> 0")
     if received_before_s is not None:
         meant.narrow("silo.{inc_time} < $%d", received_before_s)
-    return await _sweep(connection, sql, meant, f"silo.lease_until <= {NOW_MS}", _PURGE)
+    return await _sweep(
+        connection, sql, meant, f"silo.lease_until <= {NOW_MS}", _PURGE, hand_on("is_free", "meant", _NOT_MEANT)
+    )
 
 
-async def _sweep(connection: Connection, sql: Sql, meant: _Meant, is_free: str, change: str) -> Sweep:
+async def _sweep(connection: Connection, sql: Sql, meant: _Meant, is_free: str, change: str, more: str = "") -> Sweep:
     statement = f"""
         WITH meant AS MATERIALIZED (
-            SELECT silo.{{username}} AS username, silo.{{domain}} AS domain, silo.{{id}} AS id, {is_free} AS is_free
+            SELECT silo.{{username}} AS username, silo.{{domain}} AS domain, silo.{{id}} AS id, {is_free} AS is_free,
+                {LOOKED_FOR}
             FROM {{silo}} AS silo {meant}
             FOR UPDATE SKIP LOCKED
         ), changed AS (
             {change}
             WHERE silo.{{username}} = meant.username AND silo.{{domain}} = meant.domain AND silo.{{id}} = meant.id
                 AND meant.is_free
-        )
+        ){f", {more}" if more else ""}
         SELECT id, is_free FROM meant ORDER BY id
     """
     page = [(row[0], row[1]) for row in await connection.fetch(sql(statement), *meant.values)]

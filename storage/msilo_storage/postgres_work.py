@@ -32,7 +32,7 @@ from msilo_core.registrar import Rejection, preferred
 from msilo_core.uri import Aor
 from msilo_core.users import User
 from msilo_storage.lanes import Connection, transaction
-from msilo_storage.postgres_delivery import NOW_MS, message_of
+from msilo_storage.postgres_delivery import LOOKED_FOR, NOW_MS, hand_on, message_of
 from msilo_storage.quotas import Kept, Question, refusals
 from msilo_storage.rows import (
     BINDING_COLUMNS,
@@ -336,13 +336,13 @@ async def unbind(connection: Connection, unbinds: Sequence[Unbind], sql: Sql) ->
 
 _DELETE_EXPIRED: Final = f"""
     WITH expired AS MATERIALIZED (
-        SELECT silo.{{username}} AS username, silo.{{domain}} AS domain, silo.{{id}} AS id
+        SELECT silo.{{username}} AS username, silo.{{domain}} AS domain, silo.{{id}} AS id, {LOOKED_FOR}
         FROM {{silo}} AS silo
         WHERE silo.{{exp_time}} <= $1 AND silo.lease_until <= {NOW_MS} AND silo.imdn = 0
         ORDER BY silo.{{exp_time}}
         LIMIT $2
         FOR UPDATE SKIP LOCKED
-    )
+    ), {hand_on("true", "expired", "silo.{exp_time} + 0 > $1")}
     DELETE FROM {{silo}} AS silo USING expired
     WHERE silo.{{username}} = expired.username AND silo.{{domain}} = expired.domain AND silo.{{id}} = expired.id
 """

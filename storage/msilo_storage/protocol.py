@@ -148,8 +148,8 @@ class Storage(Users, Protocol):
         """Lease the oldest messages of many owners; no owner occurs twice.
 
         The rows of a lease end before the first one that another node holds. Leases run by the clock of the database.
-        The last row of a page gets a ``next_time`` behind the end of the lease: if the node is gone by then, `retry` of
-        another finds it.
+        The row behind a page, or the last of it, gets a ``next_time`` behind the end of the lease: if the node is gone
+        by then, `retry` of another finds it. Whatever becomes of that row, one that is left of its owner has it then.
         """
         ...
 

@@ -1,6 +1,6 @@
 """What every store does alike: who may lease, what REGISTERs add up to, and how one bad row fails alone."""
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Final, TypeAlias, TypeVar
 
 import msgspec
@@ -27,6 +27,7 @@ __all__ = [
     "page_of_users",
     "status_after",
     "taken_over",
+    "without_repeats",
 ]
 
 A = TypeVar("A", bound=StorageAction)
@@ -166,6 +167,20 @@ def page_of_users(users: Iterable[User], after: Aor | None, limit: int) -> list[
 
     ordered = sorted(users, key=lambda user: place(user.owner))
     return [user for user in ordered if after is None or place(user.owner) > place(after)][:limit]
+
+
+def without_repeats(settles: Sequence[Settle]) -> Iterator[Sequence[Settle]]:
+    """Cut before each settle of a row that was settled since the last cut: a statement changes a row once."""
+    start = 0
+    seen: set[tuple[Aor, int]] = set()
+    for n, settle in enumerate(settles):
+        row = (settle.owner, settle.message_id)
+        if row in seen:
+            yield settles[start:n]
+            start = n
+            seen.clear()
+        seen.add(row)
+    yield settles[start:]
 
 
 def status_after(settle: Settle) -> int:

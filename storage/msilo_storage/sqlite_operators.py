@@ -11,6 +11,7 @@ from msilo_core.actions import Message
 from msilo_core.uri import Aor
 from msilo_storage.operators import SWEEP_ROWS_MAX, Entry, Sweep, Totals, swept, totals
 from msilo_storage.rows import READ_MESSAGE, message_from
+from msilo_storage.sqlite_work import LOOKED_FOR, hand_on
 from msilo_storage.tables import Sql
 
 __all__ = ["find", "list_messages", "purge", "requeue", "stats"]
@@ -79,7 +80,7 @@ def requeue(
     return swept(rows, is_last=len(rows) < limit)
 
 
-_PURGE: Final = "DELETE FROM {silo} WHERE {id} = ?"
+_PURGE: Final = f"DELETE FROM {{silo}} WHERE {{id}} = ? RETURNING {LOOKED_FOR}"
 
 
 def purge(
@@ -100,7 +101,11 @@ def purge(
     if not waiting:
         conditions.append(_DEAD)
     rows = _page(connection, sql, "silo.lease_until <= :now_ms", conditions, given, after, limit)
-    connection.executemany(sql(_PURGE), [(number,) for number, is_free in rows if is_free])
+    gone: list[tuple[str, str, int]] = []
+    for number, is_free in rows:
+        if is_free:
+            gone += connection.execute(sql(_PURGE), (number,))
+    hand_on(connection, sql, gone)
     return swept(rows, is_last=len(rows) < limit)
 
 

@@ -631,3 +631,35 @@ def test_owners_who_wait_have_a_page_each_in_turn() -> None:
     pages = ["b0 b1 b2", "c0 c1 c2", "b3 b4 b5", "c3 c4 c5", "b6", "c6"]
     assert seen == " ".join(pages).encode().split()
     assert world.engine.is_idle
+
+
+# -- What others look for ----------------------------------------------------------------------------------------------
+
+
+def test_head_that_expires_while_it_is_to_be_tried_again_leaves_that_to_the_next() -> None:
+    world = World()
+    world.datagram(message(b"0", number=0, headers="Expires: 4\r\n"))
+    world.datagram(message(b"1", number=1))
+    _, first = world.datagram(register(), BOB)
+    world.datagram(answer(first, "480 No"), BOB)
+    (second, *_) = messages(world.timed(1_000_000))
+    assert body_of(second) == b"1"
+
+
+def test_last_of_a_page_that_expires_leaves_it_to_those_before_it() -> None:
+    world = World()
+    world.datagram(message(b"0", number=0))
+    world.datagram(message(b"1", number=1, headers="Expires: 10\r\n"))
+    world.datagram(register(), BOB)
+    other = beside(world)
+    (again, *_) = messages(other.timed(1_000_000))
+    assert body_of(again) == b"0"
+
+
+def test_what_an_operator_deletes_leaves_it_to_the_next() -> None:
+    world, first = sending()
+    world.datagram(answer(first, "480 No"), BOB)
+    world.pass_time(1)
+    assert finished(world.store.purge([1], waiting=True)).done == (1,)
+    (second, *_) = messages(world.timed(10_000))
+    assert body_of(second) == b"1"

@@ -548,6 +548,78 @@ class TestRetry:
         assert answers == [Due(1, (BOB,)), Due(2, (CAROL,))]
 
 
+class TestHandingOn:
+    """What others are to look at again they do, whatever becomes of the row that says so."""
+
+    @pytest.mark.parametrize("way", ["expired", "purged"])
+    async def test_the_oldest_that_waits_is_looked_for_instead(self, store: Storage, peer: Storage, way: str) -> None:
+        (dead,) = await append(store, message(1))
+        await dump(store)
+        assert await settle(store, dead, Outcome.REFUSED)
+        head, *_ = await append(
+            store,
+            message(2, exp_time_s=NOW_S + 5, next_time_s=NOW_S + 7),
+            message(3, snd_time_s=NOW_S + 500),
+            message(4),
+            message(5),
+            message(6, CAROL),
+        )
+        await store.bind([bind(binding())])
+        assert [m.next_time_s for m in await store.list()] == [NOW_S + 7, 0, 0, 0, 0]
+        if way == "expired":
+            assert await store.expire([Expire(1, NOW_MS + 5000)]) == [Expired(1, 1)]
+        else:
+            assert (await store.purge([head], waiting=True)).done == (head,)
+        assert [m.next_time_s for m in await store.list()] == [0, NOW_S + 7, 0, 0]
+        assert await retry(peer, node="two", now_s=NOW_S + 7) == (BOB,)
+
+    @pytest.mark.parametrize("outcome", [Outcome.DELIVERED, Outcome.WITHDRAWN, Outcome.REFUSED])
+    async def test_also_where_the_last_of_a_page_is_the_first_to_leave(self, store: Storage, outcome: Outcome) -> None:
+        first, second, third = await append(store, message(1), message(2), message(3))
+        await dump(store)
+        assert [m.next_time_s for m in await store.list()] == [0, 0, NOW_S + 11]
+        assert await settle(store, third, outcome)
+        assert [m.next_time_s for m in await store.list()] == [NOW_S + 11, 0]
+        assert await settle(store, first, outcome)
+        assert [(m.message_id, m.next_time_s) for m in await store.list()] == [(second, NOW_S + 11)]
+
+    async def test_a_page_has_one_that_others_look_for(self, store: Storage) -> None:
+        await append(store, message(1, next_time_s=NOW_S + 5), message(2, next_time_s=NOW_S + 6), message(3))
+        page = (await dump(store)).messages
+        assert len(page) == 3
+        assert [m.next_time_s for m in await store.list()] == [0, 0, NOW_S + 11]
+
+    async def test_several_that_leave_at_once(self, store: Storage) -> None:
+        times = [NOW_S + 9, NOW_S + 8, 0, 0]
+        await append(store, *(message(n, exp_time_s=NOW_S + n // 3, next_time_s=t) for n, t in enumerate(times)))
+        await append(store, message(1, CAROL, exp_time_s=NOW_S, next_time_s=NOW_S + 3, imdn=1), message(2, CAROL))
+        await store.purge(owner="sip:nobody@example.com", waiting=True)
+        (expired,) = await store.expire([Expire(1, NOW_MS)])
+        assert isinstance(expired, Expired)
+        assert expired.messages == 4
+        assert [m.next_time_s for m in await store.list()] == [NOW_S + 8, NOW_S + 3]
+
+    async def test_one_that_has_a_time_of_its_own_keeps_it(self, store: Storage) -> None:
+        first, *_ = await append(store, message(1, next_time_s=NOW_S), message(2, next_time_s=NOW_S + 60))
+        await store.purge([first], waiting=True)
+        assert [m.next_time_s for m in await store.list()] == [NOW_S + 60]
+
+    async def test_several_of_a_batch(self, store: Storage) -> None:
+        numbers = await append(store, *(message(n) for n in range(4)))
+        await dump(store)
+        settles = [Settle(n, BOB, number, "one", Outcome.DELIVERED) for n, number in enumerate(numbers) if n != 1]
+        assert await store.settle(settles) == [Settled(n) for n in (0, 2, 3)]
+        assert [m.next_time_s for m in await store.list()] == [NOW_S + 11]
+
+    async def test_what_was_set_aside_hands_nothing_on(self, store: Storage) -> None:
+        first, _ = await append(store, message(1, next_time_s=NOW_S), message(2))
+        await dump(store, messages_max=1)
+        assert await settle(store, first, Outcome.REFUSED, next_time_s=NOW_S + 4)
+        before = await store.list()
+        assert (await store.purge([first])).done == (first,)
+        assert await store.list() == before
+
+
 class TestSettle:
     async def test_delivered(self, store: Storage) -> None:
         first, second = await append(store, message(1), message(2))
