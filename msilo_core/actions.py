@@ -255,6 +255,10 @@ class Store(msgspec.Struct, frozen=True, tag=True, gc=False):
     A row of the same owner, Call-ID, CSeq and From tag is the same message: it is answered with that row's number and
     nothing is added. Rows of one batch, and of successive batches of one server, get ascending numbers.
 
+    Where the owner has a binding by then, one that is not deferred and has no ``next_time`` gets its arrival for that:
+    he may have registered at another node after this one looked for him, and that knew of no message. Whichever node
+    looks first for what is to be tried finds it.
+
     Past one of the bounds it is refused with 480. What counts is kept for delivery, deferred messages too, and expired
     ones until they are deleted, but not those that were set aside. 0: no bound.
 

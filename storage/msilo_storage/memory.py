@@ -271,11 +271,17 @@ class MemoryStorage:
                 return refused
         self._last_id = message_id = self._last_id + 1
         row = _Row(msgspec.structs.replace(store.message, message_id=message_id))
+        if not (row.message.next_time_s or row.message.snd_time_s) and self._is_there(row.message):
+            row.message = msgspec.structs.replace(row.message, next_time_s=row.message.inc_time_s)
         self._rows[message_id] = row
         self._inboxes.setdefault(row.message.owner, {})[message_id] = row
         if key is not None:
             self._keys[key] = message_id
         return Stored(store.token, message_id)
+
+    def _is_there(self, message: Message) -> bool:
+        bindings = self._inventory.get(message.owner, {}).values()
+        return any(binding.expires_s > message.inc_time_s for binding in bindings)
 
     def _kept(self, owner: Aor) -> Kept:
         kept = Kept()

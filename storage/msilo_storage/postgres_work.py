@@ -80,7 +80,13 @@ _INSERT: Final = rf"""
         username, coalesce(domain, $21), src_addr, dst_addr, coalesce(inc_time, $22), coalesce(exp_time, $23),
         coalesce(snd_time, $24), coalesce(ctype, $25), body, '\x' || encode(extra_hdrs, 'hex'),
         callid, coalesce(cseq, $26), from_tag, from_hdr, to_hdr, coalesce(date_hdr, $27), coalesce(attempts, $28),
-        coalesce(reached, $29), coalesce(next_time, $30), coalesce(imdn, $31)
+        coalesce(reached, $29),
+        CASE WHEN coalesce(next_time, $30) = 0 AND coalesce(snd_time, $24) = 0 AND EXISTS (
+            SELECT FROM {{silo_location}} AS location
+            WHERE location.username = given.username AND location.domain = coalesce(given.domain, $21)
+                AND location.expires > coalesce(given.inc_time, $22)
+        ) THEN coalesce(inc_time, $22) ELSE coalesce(next_time, $30) END,
+        coalesce(imdn, $31)
     FROM unnest(
         $1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[],
         $7::bigint[], $8::text[], $9::bytea[], $10::bytea[],

@@ -90,8 +90,14 @@ __all__ = [
     "unbind",
 ]
 
+_NEW: Final = {column: f"?{n}" for n, column in enumerate(NEW_MESSAGE_COLUMNS, start=1)}
+_NEXT_TIME: Final = (
+    "iif({next_time} = 0 AND {snd_time} = 0 AND EXISTS (SELECT 1 FROM {{silo_location}} AS location"
+    " WHERE location.username = {username} AND location.domain = {domain} AND location.expires > {inc_time}),"
+    " {inc_time}, {next_time})"
+).format(**_NEW)
 _INSERT: Final = (
-    f"INSERT INTO {{silo}} ({NEW_MESSAGE_WORDS}) VALUES ({', '.join('?' * len(NEW_MESSAGE_COLUMNS))})"
+    f"INSERT INTO {{silo}} ({NEW_MESSAGE_WORDS}) VALUES ({', '.join({**_NEW, 'next_time': _NEXT_TIME}.values())})"
     " ON CONFLICT DO NOTHING"
 )
 _COUNT_REPEAT: Final = (

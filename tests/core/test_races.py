@@ -652,3 +652,16 @@ def test_bug_in_the_request_route_costs_one_request(fault: str) -> None:
     assert world.engine.is_idle
     route.fault = ""
     assert status_of(world.datagram(message(b"two", number=2))[0]) == 202
+
+
+def test_phone_that_registers_at_another_server_before_the_message_is_stored() -> None:
+    world = World()
+    other = beside(world)
+    world.hold = {Store}
+    world.datagram(message())
+    assert len(other.datagram(register(), BOB)) == 1
+    world.let_go()
+    (sent, *_) = [data for data in other.pass_time(6_000) if not status_of(data)]
+    assert body_of(sent) == b"hello"
+    other.datagram(answer(sent), BOB)
+    assert world.waiting() == []

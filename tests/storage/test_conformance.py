@@ -391,6 +391,28 @@ class TestRenew:
         assert await renew(store, number, owner=CAROL) == ()
 
 
+class TestWhoeverIsThere:
+    """Somebody looks for a message whose owner has registered since he was looked for."""
+
+    async def test_it_is_found(self, store: Storage, peer: Storage) -> None:
+        await peer.bind([bind(binding())])
+        await append(store, message(1), message(2, CAROL), message(3, next_time_s=NOW_S + 9))
+        await append(store, message(4, snd_time_s=NOW_S + 9), message(5, inc_time_s=NOW_S + 2))
+        assert [m.next_time_s for m in await store.list()] == [NOW_S, 0, NOW_S + 9, 0, NOW_S + 2]
+        assert await retry(peer, node="two") == (BOB,)
+
+    async def test_one_whose_binding_has_ended_is_not(self, store: Storage) -> None:
+        await store.bind([bind(binding(expires_s=NOW_S + 5))])
+        await append(store, message(inc_time_s=NOW_S + 5))
+        assert [m.next_time_s for m in await store.list()] == [0]
+
+    async def test_a_repeat_changes_nothing(self, store: Storage) -> None:
+        await append(store, message(1))
+        await store.bind([bind(binding())])
+        await append(store, message(1))
+        assert [m.next_time_s for m in await store.list()] == [0]
+
+
 class TestUnbind:
     async def test_it_is_gone(self, store: Storage) -> None:
         other = binding("sip:bob@192.0.2.2")
