@@ -46,14 +46,21 @@ class AuthConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Account(msgspec.Struct, frozen=True, gc=False):
-    """Whom a client proves to be when it is challenged; the password does not show in a repr."""
+    """Whom a client proves to be when it is challenged; the password does not show in a repr.
+
+    Attributes:
+        username: the name.
+        password: the password.
+        realm: whose challenges it answers; empty: those of every realm.
+    """
 
     username: str
     password: str
+    realm: str = ""
 
     def __repr__(self) -> str:
         """Return who it is."""
-        return f"Account(username={self.username!r})"
+        return f"Account(username={self.username!r}, realm={self.realm!r})"
 
 
 class DeliveryConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +76,8 @@ class DeliveryConfig(msgspec.Struct, frozen=True, kw_only=True):
         window: most messages of one inbox outstanding to an owner whose only contact is reached by a stream, which
             avoids congestion by itself, 1 to 256, and no more than a page has; else one (RFC 3428 section 8). Where a
             phone does not take one of them for now, those behind it that were on their way overtake it.
-        account: what answers a 401 or 407 of the outbound proxy, or of a trusted peer; None: nothing.
+        account: what answers a 401 or 407 that comes from the outbound proxy for the account's realm, which must be
+            given: the phones behind the proxy can ask too. None: nothing.
     """
 
     lease_s: int = 15
@@ -86,6 +94,10 @@ class DeliveryConfig(msgspec.Struct, frozen=True, kw_only=True):
                 raise LocalError(f"{name} = {value} is out of range: give {low} to {DELTA_SECONDS_MAX}")
         if not 1 <= self.window <= _WINDOW_MAX:
             raise LocalError(f"window = {self.window} is out of range: give 1 to {_WINDOW_MAX}")
+        if self.account is not None and not self.account.realm:
+            raise LocalError(
+                "realm is empty: give the realm of the outbound proxy, which username and password are for"
+            )
         if self.retry_min_s > self.retry_max_s:
             raise LocalError(
                 f"retry_min = {self.retry_min_s}, retry_max = {self.retry_max_s} is out of order: give them ascending"

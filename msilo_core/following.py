@@ -1,7 +1,8 @@
 """Where the answers to a stored message lead that are no outcome: challenges, and redirections.
 
-Only those of the outbound proxy, or of a trusted peer, are followed. A phone that is not trusted would be shown what a
-guess of the password can be tried on, or could have mail sent to anybody.
+Redirections are followed of the outbound proxy, or of a trusted peer: a phone that is not trusted could have mail sent
+to anybody. Challenges are answered of the outbound proxy, for the realm of the account: an answer shows what a guess of
+the password can be tried on, and a phone behind the proxy could ask for that of any server.
 """
 
 import ipaddress
@@ -32,7 +33,7 @@ class Following:
     """Says what to send again at once, and where.
 
     Args:
-        account: what answers challenges, or None.
+        account: what answers challenges of its realm, or None.
         entropy: for cnonces.
         next_hop: the outbound proxy, or None.
         is_trusted: whether a flow leads to a trusted peer.
@@ -45,6 +46,7 @@ class Following:
         next_hop: NextHop | None,
         is_trusted: Callable[[Flow], bool],
     ) -> None:
+        self._realm = "" if account is None else account.realm
         self._keyring = None if account is None else Keyring(account.username, account.password, entropy)
         self._next_hop = next_hop
         self._is_trusted = is_trusted
@@ -71,8 +73,13 @@ class Following:
 
     def _answered(self, body: bytes, target: Target, response: Response) -> Target | None:
         """RFC 3261 section 22.2 and 22.3."""
-        offered = response.www_authenticate, response.proxy_authenticate
-        if self._keyring is None or not self._keyring.challenged(*offered, target.credentials):
+        if self._keyring is None or self._next_hop is None:
+            return None
+        www, proxy = (
+            [challenge for challenge in offered if challenge.realm == self._realm]
+            for offered in (response.www_authenticate, response.proxy_authenticate)
+        )
+        if not self._keyring.challenged(www, proxy, target.credentials):
             return None
         answers = self._keyring.answers("MESSAGE", target.request_uri, body)
         return msgspec.structs.replace(target, credentials=answers, followed=target.followed + 1)

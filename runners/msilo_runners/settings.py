@@ -30,8 +30,9 @@
     retry_max = 900
     retry_look = 5
     window = 1                    # messages outstanding to a phone that is reached by TCP
-    username = "silo"             # answers challenges of the outbound proxy, or of trusted peers
+    username = "silo"             # answers challenges of the outbound proxy
     password = "…"
+    realm = "example.com"         # of the proxy
 
     [limits]                      # names of msilo_core.Limits
     batch_max = 512
@@ -277,6 +278,7 @@ class _DeliveryTable(msgspec.Struct):
     window: int = DeliveryConfig().window
     username: str = ""
     password: str = ""
+    realm: str = ""
 
 
 class _File(msgspec.Struct):
@@ -299,7 +301,7 @@ def _auth_of(table: _AuthTable) -> AuthConfig:
 
 
 def _delivery_of(table: _DeliveryTable) -> DeliveryConfig:
-    if table.password and not table.username:
+    if (table.password or table.realm) and not table.username:
         raise SettingsError("delivery.username is empty: give the name that the password is of")
     try:
         return DeliveryConfig(
@@ -308,7 +310,7 @@ def _delivery_of(table: _DeliveryTable) -> DeliveryConfig:
             retry_max_s=table.retry_max,
             retry_look_s=table.retry_look,
             window=table.window,
-            account=Account(table.username, table.password) if table.username else None,
+            account=Account(table.username, table.password, table.realm) if table.username else None,
         )
     except LocalError as error:
         raise SettingsError(f"delivery.{error}") from None

@@ -3,10 +3,11 @@
 import pytest
 
 from msilo_core import Account, Config, DeliveryConfig, SiloConfig, SiloRoute
+from msilo_core.errors import LocalError
 from tests.core.world import BOB, World, answer, body_of, finished, header, message, register
 
 PROXY = ("127.0.0.9", 5070)
-ACCOUNT = Account("silo", "secret of the silo")
+ACCOUNT = Account("silo", "secret of the silo", "example.com")
 
 CHALLENGE = 'Digest realm="example.com", nonce="{}", qop="auth", algorithm=SHA-256'
 
@@ -113,17 +114,38 @@ def test_without_an_account_nothing_is_answered() -> None:
     assert world.datagram(answer(sent, asked("407 Please", "Proxy-Authenticate")), PROXY) == []
 
 
-def test_trusted_phone_is_answered() -> None:
+@pytest.mark.parametrize(("status", "name"), [("407 Please", "Proxy-Authenticate"), ("401 Please", "WWW-Authenticate")])
+def test_phone_behind_the_proxy_gets_no_answer_for_a_realm_of_its_own(status: str, name: str) -> None:
+    """It would be what a guess of the password can be tried on, or the answer to a challenge of another server."""
+    world, sent = by_proxy()
+    evil = asked(status, name).replace("example.com", "evil.example.com")
+    assert world.datagram(answer(sent, evil), PROXY) == []
+    assert world.waiting() == [b"hello"]
+
+
+def test_challenge_of_the_proxy_is_answered_beside_another() -> None:
+    world, sent = by_proxy()
+    other = asked("", "WWW-Authenticate").replace("example.com", "evil.example.com")
+    (again,) = world.datagram(answer(sent, asked("407 Please", "Proxy-Authenticate") + other), PROXY)
+    assert header(again, "Proxy-Authorization")
+    assert header(again, "Authorization") == ""
+
+
+def test_phone_is_not_answered_though_it_is_trusted() -> None:
     world, sent = to_phone()
-    (again,) = world.datagram(answer(sent, asked("401 Please", "WWW-Authenticate")), BOB)
-    assert header(again, "Authorization")
+    assert world.datagram(answer(sent, asked("401 Please", "WWW-Authenticate")), BOB) == []
+
+
+def test_account_without_a_realm_is_refused() -> None:
+    with pytest.raises(LocalError, match="realm is empty"):
+        DeliveryConfig(account=Account("silo", "secret"))
 
 
 @pytest.mark.parametrize(
     "status", [asked("401 Please", "WWW-Authenticate"), "302 Moved\r\nContact: <sip:bob@127.0.0.3:5099>"]
 )
 def test_others_are_not_followed(status: str) -> None:
-    """They would get what a guess of the password can be tried on, or could have mail sent to anybody."""
+    """They could have mail sent to anybody."""
     world = World()
     world.datagram(message())
     world.datagram(register(), BOB)

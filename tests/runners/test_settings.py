@@ -44,6 +44,7 @@ retry_look = 3
 window = 4
 username = "silo"
 password = "secret"
+realm = "example.com"
 
 [limits]
 batch_max = 100
@@ -55,7 +56,12 @@ add_date = 1
 
 
 DELIVERY = DeliveryConfig(
-    lease_s=30, retry_min_s=10, retry_max_s=600, retry_look_s=3, window=4, account=Account("silo", "secret")
+    lease_s=30,
+    retry_min_s=10,
+    retry_max_s=600,
+    retry_look_s=3,
+    window=4,
+    account=Account("silo", "secret", "example.com"),
 )
 
 
@@ -264,6 +270,11 @@ def test_a_list_may_be_emptied_on_the_command_line() -> None:
         ('[server]\ngrace = "5 s"', 'server.grace = "5 s" does not fit: give a number'),
         ("[server]\ngrace = -1", "a grace of -1.0 is out of range: give seconds, 0 or more"),
         ('[delivery]\npassword = "secret"', "delivery.username is empty: give the name that the password is of"),
+        ('[delivery]\nrealm = "example.com"', "delivery.username is empty: give the name that the password is of"),
+        (
+            '[delivery]\nusername = "silo"\npassword = "secret"',
+            "delivery.realm is empty: give the realm of the outbound proxy, which username and password are for",
+        ),
         ("[delivery]\npassword = 4711", "delivery.password = … does not fit: give a text in quotes"),
         ("[delivery]\nlease = 2", "delivery.lease = 2 is out of range: give 3 to 4294967295"),
         (
