@@ -369,7 +369,7 @@ class Retry(msgspec.Struct, frozen=True, tag=True, gc=False):
     that is to be tried later wait for that, and get its ``next_time``; those behind one that is leased wait for the end
     of the lease. Those that are only reached by a connection of another node are left to that; where it has not taken
     them for `pause_s`, they are put off by as long, for they must not hide others. What is returned no other node gets
-    within `pause_s`.
+    within `pause_s`; of two that ask at the same moment both may get an owner with several rows, and leases part them.
 
     Attributes:
         now_s: the present.
@@ -403,17 +403,24 @@ class Remind(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Whose deferred messages have come due? Answer: :class:`Due`.
 
     Due are rows with a ``snd_time`` from 1 to `now_s` that are neither set aside nor expired nor leased. Those of an
-    owner without a binding become ordinary messages, with ``snd_time`` 0, unless `unregistered` asks for all.
+    owner without a binding become ordinary messages, with ``snd_time`` 0. So do those, for Retry to find, that nobody
+    took for `pause_s` since they were first returned, and those that are due for `pause_s` and only reached by a
+    connection of another node: they must not hide others. When it is returned is the ``next_time`` of a row that had
+    none.
 
     Attributes:
         now_s: the present.
+        node: who asks.
         owners_max: most owners to return, those whose messages have been due longest.
+        pause_s: how long they are left to those who ask.
         unregistered: owners without a binding count too, as where an outbound proxy knows them.
     """
 
     token: int
     now_s: int
+    node: str
     owners_max: int
+    pause_s: int
     unregistered: bool = False
 
 

@@ -26,7 +26,7 @@ class Housekeeping:
 
     Args:
         config: how often, and the name of this node.
-        pause_s: how long what is to be tried again is left to the node that looked for it first.
+        pause_s: how long what is due is left to the node that looked for it first.
         limits: bounds.
         desk: where completions are awaited.
         statistics: counted in.
@@ -114,7 +114,9 @@ class Housekeeping:
 
     def _remind(self, now: Moment) -> Action:
         token = self._desk.issue_patiently(partial(self._looked, "remind"))
-        return Remind(token, now.unix_s, self._limits.reminders_max, self._unregistered)
+        # Longer than until each node has looked.
+        pause_s = self._pause_s + self._interval_ms["remind"] // 1000
+        return Remind(token, now.unix_s, self._node, self._limits.reminders_max, pause_s, self._unregistered)
 
     def _retry(self, now: Moment) -> Action:
         token = self._desk.issue_patiently(partial(self._looked, "retry"))

@@ -405,12 +405,18 @@ class MemoryStorage:
         due.sort(key=lambda row: row.message.snd_time_s)
         owners: dict[Aor, None] = {}
         for row in due[:DUE_ROWS_MAX]:
-            owner = row.message.owner
-            if remind.unregistered or any(b.expires_s > now_s for b in self._inventory.get(owner, {}).values()):
-                owners[owner] = None
-            else:
-                row.message = msgspec.structs.replace(row.message, snd_time_s=0)
-        return Due(remind.token, tuple(islice(owners, remind.owners_max)))
+            message = row.message
+            alive = [b for b in self._inventory.get(message.owner, {}).values() if b.expires_s > now_s]
+            is_ours = remind.unregistered or any(b.node == remind.node or not b.flow.is_stream for b in alive)
+            since_s = message.next_time_s or now_s if is_ours else message.snd_time_s
+            if not alive and not remind.unregistered:
+                row.message = msgspec.structs.replace(message, snd_time_s=0, next_time_s=0)
+            elif since_s <= now_s - remind.pause_s:
+                row.message = msgspec.structs.replace(message, snd_time_s=0, next_time_s=now_s)
+            elif is_ours and (message.owner in owners or len(owners) < remind.owners_max):
+                owners[message.owner] = None
+                row.message = msgspec.structs.replace(message, next_time_s=since_s)
+        return Due(remind.token, tuple(owners))
 
     def _retry(self, retry: Retry) -> Due:
         now_s = retry.now_s

@@ -389,29 +389,41 @@ _REMIND: Final = f"""
     WITH due AS MATERIALIZED (
         SELECT
             silo.{{username}} AS username, silo.{{domain}} AS domain, silo.{{id}} AS id, silo.{{snd_time}} AS snd_time,
-            $2 OR EXISTS (
-                SELECT FROM {{silo_location}} AS location
-                WHERE location.username = silo.{{username}} AND location.domain = silo.{{domain}}
-                    AND location.expires > $1
-            ) AS is_known
+            silo.next_time AS next_time
         FROM {{silo}} AS silo
         WHERE silo.{{status}} + 0 = 0 AND silo.{{snd_time}} > 0 AND silo.{{snd_time}} <= $1
             AND silo.{{exp_time}} + 0 > $1 AND silo.lease_until <= {NOW_MS}
         ORDER BY silo.{{snd_time}}
         LIMIT $3
-    ), forsaken AS MATERIALIZED (
-        SELECT due.username, due.domain, due.id
-        FROM due JOIN {{silo}} AS silo
-            ON silo.{{username}} = due.username AND silo.{{domain}} = due.domain AND silo.{{id}} = due.id
-        WHERE NOT due.is_known AND silo.{{status}} = 0 AND silo.lease_until <= {NOW_MS}
-        FOR UPDATE OF silo SKIP LOCKED
-    ), made_ordinary AS (
-        UPDATE {{silo}} AS silo SET {{snd_time}} = 0
-        FROM forsaken
-        WHERE silo.{{username}} = forsaken.username AND silo.{{domain}} = forsaken.domain AND silo.{{id}} = forsaken.id
+        FOR UPDATE SKIP LOCKED
+    ), reached AS MATERIALIZED (
+        SELECT due.*,
+            $2 OR EXISTS (
+                SELECT FROM {{silo_location}} AS location
+                WHERE location.username = due.username AND location.domain = due.domain AND location.expires > $1
+            ) AS is_registered,
+            $2 OR EXISTS (
+                SELECT FROM {{silo_location}} AS location
+                WHERE location.username = due.username AND location.domain = due.domain AND location.expires > $1
+                    AND (location.node = $5 OR location.transport = 'udp')
+            ) AS is_ours
+        FROM due
+    ), known AS MATERIALIZED (
+        SELECT *, CASE WHEN is_ours THEN next_time > 0 AND next_time <= $1 - $6 ELSE snd_time <= $1 - $6 END AS is_late
+        FROM reached
+    ), chosen AS MATERIALIZED (
+        SELECT username, domain, min(snd_time) AS since FROM known WHERE is_ours AND NOT is_late
+        GROUP BY username, domain ORDER BY min(snd_time) LIMIT $4
+    ), marked AS (
+        UPDATE {{silo}} AS silo SET
+            {{snd_time}} = CASE WHEN known.is_registered AND NOT known.is_late THEN silo.{{snd_time}} ELSE 0 END,
+            next_time = CASE WHEN known.is_registered THEN $1 ELSE 0 END
+        FROM known
+        WHERE silo.{{username}} = known.username AND silo.{{domain}} = known.domain AND silo.{{id}} = known.id
+            AND (NOT known.is_registered OR known.is_late OR known.next_time = 0
+                AND EXISTS (SELECT FROM chosen WHERE chosen.username = known.username AND chosen.domain = known.domain))
     )
-    SELECT username, domain FROM due WHERE is_known
-    GROUP BY username, domain ORDER BY min(snd_time) LIMIT $4
+    SELECT username, domain FROM chosen ORDER BY since
 """
 
 
@@ -419,9 +431,16 @@ async def remind(connection: Connection, reminds: Sequence[Remind], sql: Sql) ->
     answers: list[Due] = []
     async with transaction(connection):
         for remind in reminds:
-            asked = (remind.now_s, remind.unregistered, DUE_ROWS_MAX, remind.owners_max)
-            owners = tuple(Aor(*row) for row in await connection.fetch(sql(_REMIND), *asked))
-            answers.append(Due(remind.token, owners))
+            rows = await connection.fetch(
+                sql(_REMIND),
+                remind.now_s,
+                remind.unregistered,
+                DUE_ROWS_MAX,
+                remind.owners_max,
+                remind.node,
+                remind.pause_s,
+            )
+            answers.append(Due(remind.token, tuple(Aor(*row) for row in rows)))
     return answers
 
 

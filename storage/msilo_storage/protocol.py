@@ -173,7 +173,7 @@ class Storage(Users, Protocol):
         ...
 
     async def remind(self, reminds: Sequence[Remind]) -> list[Due | StorageFailed]:
-        """Find owners whose deferred messages have come due, and make ordinary ones of those of all others.
+        """Find owners whose deferred messages have come due, and make ordinary ones of those that nobody takes.
 
         Each action looks at the 10,000 messages that have been due longest.
         """

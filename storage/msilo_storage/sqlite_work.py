@@ -3,7 +3,6 @@
 import sqlite3
 import time
 from collections.abc import Iterable, Sequence
-from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -363,43 +362,57 @@ def expire(connection: sqlite3.Connection, expires: Sequence[Expire], sql: Sql) 
     return answers
 
 
-_LONGEST_DUE: Final = (
-    "SELECT {username}, {domain}, {id}, :unregistered OR EXISTS ("
+_IS_REGISTERED: Final = (
+    ":unregistered OR EXISTS ("
+    "SELECT 1 FROM {silo_location} AS location WHERE location.username = silo.{username}"
+    " AND location.domain = silo.{domain} AND location.expires > :now_s)"
+)
+_IS_OURS: Final = (
+    ":unregistered OR EXISTS ("
     "SELECT 1 FROM {silo_location} AS location WHERE location.username = silo.{username}"
     " AND location.domain = silo.{domain} AND location.expires > :now_s"
-    ") FROM {silo} AS silo WHERE {status} = 0 AND {snd_time} > 0 AND {snd_time} <= :now_s AND {exp_time} > :now_s"
+    " AND (location.node = :node OR location.transport = 'udp'))"
+)
+_LONGEST_DUE: Final = (
+    f"SELECT {{username}}, {{domain}}, {{id}}, {{snd_time}}, next_time, {_IS_REGISTERED}, {_IS_OURS}"
+    " FROM {silo} AS silo WHERE {status} = 0 AND {snd_time} > 0 AND {snd_time} <= :now_s AND {exp_time} > :now_s"
     " AND lease_until <= :now_ms ORDER BY silo.{snd_time} LIMIT :rows_max"
 )
-_MAKE_ORDINARY: Final = f"UPDATE {{silo}} SET {{snd_time}} = 0 {_ROW}"
+_MAKE_ORDINARY: Final = f"UPDATE {{silo}} SET {{snd_time}} = 0, next_time = ? {_ROW}"
 
 
 def remind(connection: sqlite3.Connection, reminds: Sequence[Remind], sql: Sql) -> list[Due]:
     answers: list[Due] = []
     for remind in reminds:
+        # Since it was first returned, or came due, nobody has taken it; see Remind.
+        now_s, pause_s = remind.now_s, remind.pause_s
         values = {
-            "now_s": remind.now_s, "now_ms": _clock(), "unregistered": remind.unregistered, "rows_max": DUE_ROWS_MAX,
+            "now_s": now_s, "now_ms": _clock(), "node": remind.node, "unregistered": remind.unregistered,
+            "rows_max": DUE_ROWS_MAX,
         }  # fmt: skip
         owners: dict[Aor, None] = {}
-        ordinary: list[tuple[str, str, int]] = []
-        for username, domain, message_id, is_known in connection.execute(sql(_LONGEST_DUE), values):
-            if is_known:
-                owners[Aor(username, domain)] = None
-            else:
-                ordinary.append((username, domain, message_id))
+        ordinary: list[tuple[int, str, str, int]] = []
+        told: list[tuple[int, str, str, int]] = []
+        found = connection.execute(sql(_LONGEST_DUE), values)
+        for username, domain, message_id, due_s, next_s, is_registered, is_ours in found:
+            owner, row = Aor(username, domain), (username, domain, message_id)
+            if not is_registered:
+                ordinary.append((0, *row))
+            elif (next_s or now_s if is_ours else due_s) <= now_s - pause_s:
+                ordinary.append((now_s, *row))
+            elif is_ours and (owner in owners or len(owners) < remind.owners_max):
+                owners[owner] = None
+                if not next_s:
+                    told.append((now_s, *row))
         connection.executemany(sql(_MAKE_ORDINARY), ordinary)
-        answers.append(Due(remind.token, tuple(islice(owners, remind.owners_max))))
+        connection.executemany(sql(_LOOK_AGAIN), told)
+        answers.append(Due(remind.token, tuple(owners)))
     return answers
 
 
 _RETRIABLE: Final = (
-    "SELECT {username}, {domain}, {id}, next_time, :unregistered OR EXISTS ("
-    "SELECT 1 FROM {silo_location} AS location WHERE location.username = silo.{username}"
-    " AND location.domain = silo.{domain} AND location.expires > :now_s"
-    "), :unregistered OR EXISTS ("
-    "SELECT 1 FROM {silo_location} AS location WHERE location.username = silo.{username}"
-    " AND location.domain = silo.{domain} AND location.expires > :now_s"
-    " AND (location.node = :node OR location.transport = 'udp')"
-    "), (SELECT max(first.next_time,"
+    f"SELECT {{username}}, {{domain}}, {{id}}, next_time, {_IS_REGISTERED}, {_IS_OURS},"
+    " (SELECT max(first.next_time,"
     " iif(first.lease_until > :now_ms, :now_s + (first.lease_until - :now_ms) / 1000 + 1, 0))"
     " FROM {silo} AS first WHERE first.{username} = silo.{username}"
     " AND first.{domain} = silo.{domain} AND first.{status} = 0 AND first.{snd_time} = 0 AND first.{exp_time} > :now_s"

@@ -120,7 +120,7 @@ async def test_each_kind_of_action_reaches_the_store_and_is_completed() -> None:
             LookUp(4, BOB, 2),
             Bind(5, BOB, 2, "call", 1),
             Expire(6, 2_000),
-            Remind(8, 2, 10),
+            Remind(8, 2, "one", 10, 90),
             FindUser(7, BOB),
             Renew(9, BOB, (1,), "a", 1_000),
             Retry(10, 2, "a", 10, 30),

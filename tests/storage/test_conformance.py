@@ -841,8 +841,37 @@ class TestRemind:
         # Until they are taken.
         assert await remind(store, owners_max=1) == (early,)
         assert await remind(store, now_s=NOW_S + 1) == (early, late, BOB)
-        after = [msgspec.structs.replace(m, snd_time_s=0) if m.owner == gone else m for m in before]
-        assert await store.list() == after
+        times = {late: NOW_S, early: NOW_S, BOB: NOW_S + 1}
+        assert await store.list() == [
+            msgspec.structs.replace(
+                m, snd_time_s=0 if m.owner == gone else m.snd_time_s, next_time_s=times.get(m.owner, 0)
+            )
+            for m in before
+        ]
+
+    async def test_what_nobody_takes_becomes_ordinary(self, store: Storage, peer: Storage) -> None:
+        await append(store, message(snd_time_s=NOW_S - 500))
+        await store.bind([bind(binding())])
+        assert await remind(store, node="one") == (BOB,)
+        assert await remind(peer, node="two", now_s=NOW_S + 89) == (BOB,)
+        assert await remind(peer, node="two", now_s=NOW_S + 90) == ()
+        assert [(m.snd_time_s, m.next_time_s) for m in await store.list()] == [(0, NOW_S + 90)]
+        assert await retry(peer, node="two", now_s=NOW_S + 90) == (BOB,)
+
+    async def test_a_connection_of_another_node_is_left_to_that(self, store: Storage, peer: Storage) -> None:
+        await append(store, message(snd_time_s=NOW_S))
+        stream = Flow("tcp", ("192.0.2.100", 5060), ("192.0.2.1", 4711), 9)
+        await store.bind([bind(binding(flow=stream, node="one"))])
+        assert await remind(peer, node="two", now_s=NOW_S + 89) == ()
+        assert await remind(store, node="one", now_s=NOW_S + 89) == (BOB,)
+
+    async def test_what_only_a_node_reaches_that_is_gone_becomes_ordinary(self, store: Storage) -> None:
+        await append(store, message(1, CAROL, snd_time_s=NOW_S), message(2, snd_time_s=NOW_S + 60))
+        stream = Flow("tcp", ("192.0.2.100", 5060), ("192.0.2.1", 4711), 9)
+        await store.bind([bind(binding(flow=stream, node="gone"), owner=CAROL), bind(binding())])
+        assert await remind(store, now_s=NOW_S + 90, owners_max=1) == (BOB,)
+        assert [m.snd_time_s for m in await store.list()] == [0, NOW_S + 60]
+        assert await retry(store, node="gone", now_s=NOW_S + 90) == (CAROL,)
 
     async def test_those_of_whoever_is_not_registered_become_ordinary(self, store: Storage) -> None:
         await append(store, message(1, snd_time_s=NOW_S), message(2, snd_time_s=NOW_S + 1))
@@ -878,7 +907,7 @@ class TestRemind:
     async def test_several_in_one_batch(self, store: Storage) -> None:
         await append(store, message(1, snd_time_s=NOW_S), message(1, CAROL, snd_time_s=NOW_S + 1))
         await store.bind([bind(binding()), bind(binding(), owner=CAROL)])
-        answers = await store.remind([Remind(1, NOW_S, 9), Remind(2, NOW_S + 1, 9)])
+        answers = await store.remind([Remind(1, NOW_S, "one", 9, 90), Remind(2, NOW_S + 1, "one", 9, 90)])
         assert answers == [Due(1, (BOB,)), Due(2, (BOB, CAROL))]
 
     @pytest.mark.parametrize("anyio_backend", ["asyncio"])

@@ -143,7 +143,7 @@ def calls_of(store: Storage) -> list[Callable[[], Awaitable[object]]]:
         lambda: dump(store),
         lambda: settle(store, 10**9),
         lambda: store.expire([Expire(1, NOW_MS - 10**9)]),
-        lambda: store.remind([Remind(1, NOW_S, 10)]),
+        lambda: store.remind([Remind(1, NOW_S, "one", 10, 90)]),
         store.list,
         lambda: store.find(1),
         lambda: store.requeue([10**9]),

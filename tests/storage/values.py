@@ -169,10 +169,16 @@ async def retry(
 
 
 async def remind(
-    store: Storage, *, now_s: int = NOW_S, owners_max: int = 100, unregistered: bool = False
+    store: Storage,
+    *,
+    now_s: int = NOW_S,
+    node: str = "one",
+    owners_max: int = 100,
+    pause_s: int = 90,
+    unregistered: bool = False,
 ) -> tuple[Aor, ...]:
     """Return owners whose deferred messages are due."""
-    (answer,) = await store.remind([Remind(next(_tokens), now_s, owners_max, unregistered)])
+    (answer,) = await store.remind([Remind(next(_tokens), now_s, node, owners_max, pause_s, unregistered)])
     assert isinstance(answer, Due)
     return answer.owners
 
@@ -215,7 +221,7 @@ async def every_kind_of_work(store: Storage, *, weigh: bool = True) -> None:
     for leased in page:
         assert await settle(store, leased.message_id, Outcome.FAILED)
     await store.expire([Expire(next(_tokens), NOW_MS)])
-    await store.remind([Remind(next(_tokens), NOW_S - 1500, 10)])
+    await store.remind([Remind(next(_tokens), NOW_S - 1500, "one", 10, 90)])
     await store.retry([Retry(next(_tokens), NOW_S - 1500, "one", 10, 30)])
     await store.unbind([Unbind(next(_tokens), BOB, "sip:bob@192.0.2.9", 0)])
     await store.list(str(BOB), limit=3, dead=True)
