@@ -96,11 +96,16 @@ class Following:
                 continue
             if self._next_hop is not None:
                 flow, request_uri, route = self._next_hop.towards(request_uri, target.flow)
-                return Target(target.contact, request_uri, flow, route, target.q, followed=target.followed + 1)
+                return _elsewhere(target, request_uri, flow, route)
             way = _way_to(uri, target.flow)
             if way is not None:
-                return Target(target.contact, request_uri, way, "", target.q, followed=target.followed + 1)
+                return _elsewhere(target, request_uri, way)
         return None
+
+
+def _elsewhere(target: Target, request_uri: str, flow: Flow, route: str = "") -> Target:
+    followed = target.followed + 1
+    return Target(target.contact, request_uri, flow, route, target.q, followed=followed, is_elsewhere=True)
 
 
 def _way_to(uri: SipUri, flow: Flow) -> Flow | None:

@@ -66,7 +66,7 @@ class ForkUser(Protocol[S]):
         """One target is being tried."""
         ...
 
-    def branch_ended(self, fork: "Fork[S]", contact: str, status: int, now: Moment) -> list[Action]:
+    def branch_ended(self, fork: "Fork[S]", target: Target, status: int, now: Moment) -> list[Action]:
         """One target gave its final `status`; told for each, after :meth:`fork_decided` if that came of it."""
         ...
 
@@ -189,7 +189,7 @@ class Fork(Generic[S]):
                 if further is not None:
                     return self._try([further], now)
             self._weigh(transaction.flow, status, response)
-        return self._end(target.contact, transaction.flow, status, response, now)
+        return self._end(target, transaction.flow, status, response, now)
 
     def challenges_beside(self, response: Response) -> list[str]:
         """Return the line of each challenge that came with another 401 or 407 (RFC 3261 section 16.7 step 7)."""
@@ -247,16 +247,16 @@ class Fork(Generic[S]):
         for target, status in ended:
             self._weigh(target.flow, status, None)
         for target, status in ended:
-            actions += self._end(target.contact, target.flow, status, None, now)
+            actions += self._end(target, target.flow, status, None, now)
         return actions
 
-    def _end(self, contact: str, flow: Flow, status: int, response: Response | None, now: Moment) -> list[Action]:
+    def _end(self, target: Target, flow: Flow, status: int, response: Response | None, now: Moment) -> list[Action]:
         actions: list[Action] = []
         if status < 300:
             actions += self._decide(status, response, flow, now)
         elif not self._pending:
             actions += self._go_on(now)
-        actions += self._user.branch_ended(self, contact, status, now)
+        actions += self._user.branch_ended(self, target, status, now)
         return actions
 
     def _weigh(self, flow: Flow, status: int, response: Response | None) -> None:

@@ -55,9 +55,9 @@ class Outbound:
     def branch_began(self, fork: Fork[Call], contact: str) -> None:
         """It is on its way (:class:`msilo_core.fork.ForkUser`)."""
 
-    def branch_ended(self, fork: Fork[Call], contact: str, status: int, now: Moment) -> list[Action]:
+    def branch_ended(self, fork: Fork[Call], target: Target, status: int, now: Moment) -> list[Action]:
         """It has its answer, which :meth:`fork_decided` was told (:class:`msilo_core.fork.ForkUser`)."""
-        del fork, contact, status, now
+        del fork, target, status, now
         return []
 
     def fork_decided(self, fork: Fork[Call], status: int, response: Response | None, now: Moment) -> list[Action]:

@@ -415,13 +415,13 @@ class Silo:
         del inbox.sending[at], inbox.page[at]
         return self._sent(inbox, fork, message, status, response, now)
 
-    def branch_ended(self, fork: Fork[Aor], contact: str, status: int, now: Moment) -> list[Action]:
+    def branch_ended(self, fork: Fork[Aor], target: Target, status: int, now: Moment) -> list[Action]:
         """A contact is idle again (:class:`msilo_core.fork.ForkUser`)."""
         inbox = self._inboxes[fork.subject]
-        inbox.busy.discard((fork, contact))
+        inbox.busy.discard((fork, target.contact))
         actions: list[Action] = []
-        if status == FLOW_FAILED:
-            actions += self._where.flow_failed(inbox, contact)
+        if status == FLOW_FAILED and not target.is_elsewhere:
+            actions += self._where.flow_failed(inbox, target.contact)
         if fork.row is not None and status < 300 and not fork.taken:
             actions += self.withdraw(*fork.row)
         fork.taken |= status < 300

@@ -33,6 +33,7 @@ class Target(msgspec.Struct, frozen=True, gc=False):
         q: preference in thousandths, 0 to 1000.
         credentials: what answers the challenges that came before.
         followed: how many answers have led here, challenges and redirections.
+        is_elsewhere: a redirection was among them: it is not where the contact is.
     """
 
     contact: str
@@ -42,6 +43,7 @@ class Target(msgspec.Struct, frozen=True, gc=False):
     q: int = 1000
     credentials: tuple[Answer, ...] = ()
     followed: int = 0
+    is_elsewhere: bool = False
 
 
 def capable(bindings: Iterable[Binding], now: Moment) -> list[Binding]:

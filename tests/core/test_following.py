@@ -2,7 +2,8 @@
 
 import pytest
 
-from msilo_core import Account, Config, DeliveryConfig, SiloConfig, SiloRoute
+from msilo_core import Account, Aor, Config, DeliveryConfig, SiloConfig, SiloRoute
+from msilo_core.actions import LookedUp, LookUp
 from msilo_core.errors import LocalError
 from tests.core.world import BOB, World, answer, body_of, finished, header, message, register
 
@@ -209,6 +210,18 @@ def test_redirection_in_a_circle_ends() -> None:
         (sent,) = world.datagram(answer(sent, here if number % 2 else there), BOB)
     assert world.datagram(answer(sent, there), BOB) == []
     assert world.waiting() == [b"hello"]
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_connection_that_is_gone_elsewhere_says_nothing_of_the_contact(moved: bool) -> None:
+    world, sent = to_phone()
+    if moved:
+        (sent,) = world.datagram(answer(sent, "302 Moved\r\nContact: <sip:bob@127.0.0.3:5099>"), BOB)
+        assert header(sent, "Via") != header(world.sent[1].data, "Via")
+    world.datagram(answer(sent, "430 Flow Failed"), ("127.0.0.3", 5099) if moved else BOB)
+    (alive,) = finished(world.store.look_up([LookUp(1, Aor("bob", "example.com"), world.now.unix_s)]))
+    assert isinstance(alive, LookedUp)
+    assert len(alive.bindings) == moved
 
 
 def test_answer_after_another_phone_has_taken_it_is_not_followed() -> None:
