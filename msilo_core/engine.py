@@ -181,7 +181,7 @@ class Engine(Element):
         owner = parse_aor(aor) if isinstance(aor, str) else aor
         if self._desk.is_full(Share.LOOK_UP):
             raise Unavailable(f"{owner}: the store has too much to do: dump it again later")
-        return self._dump(owner, contact, None, self._told(now))
+        return self._dump(owner, contact, None, self._told(now), is_asked=True)
 
     def close(self, now: Moment) -> list[Action]:
         """Begin a graceful end: new requests get 503, no delivery begins, leases not in use are given up."""
@@ -514,7 +514,7 @@ class Engine(Element):
         """Begin to deliver what waits for an owner."""
         if self._desk.is_full(Share.LOOK_UP):
             raise Overloaded
-        return self._dump(owner, None, self._extra_hdrs.render_lines(call), now)
+        return self._dump(owner, None, self._extra_hdrs.render_lines(call), now, is_asked=True)
 
     def _require_first(self, call: Call, owner: Aor) -> None:
         """Refuse a request that is answered here and came before, by another way (RFC 3261 section 8.2.2.2).
@@ -581,8 +581,10 @@ class Engine(Element):
             case _:
                 return self._storage_failed(call.request, call.transaction, call.flow, completion, now)
 
-    def _dump(self, owner: Aor, contact: str | None, extra_hdrs: str | None, now: Moment) -> list[Action]:
-        handler = partial(self._dump_located, owner, contact, extra_hdrs, self._silo.expect(owner))
+    def _dump(
+        self, owner: Aor, contact: str | None, extra_hdrs: str | None, now: Moment, *, is_asked: bool = False
+    ) -> list[Action]:
+        handler = partial(self._dump_located, owner, contact, extra_hdrs, is_asked, self._silo.expect(owner))
         return [LookUp(self._desk.issue(Share.LOOK_UP, handler, _ignore, now), owner, now.unix_s)]
 
     def _deliver(self, owner: Aor, now: Moment) -> list[Action]:
@@ -596,12 +598,13 @@ class Engine(Element):
         owner: Aor,
         contact: str | None,
         extra_hdrs: str | None,
+        is_asked: bool,
         registrations: int,
         completion: Completion,
         now: Moment,
     ) -> list[Action]:
         looked_up = completion if isinstance(completion, LookedUp) else None
-        return self._silo.dump(owner, contact, registrations, looked_up, extra_hdrs, now)
+        return self._silo.dump(owner, contact, registrations, looked_up, extra_hdrs, now, is_asked=is_asked)
 
     def _storage_failed(
         self, request: Request, transaction: ServerTransaction, flow: Flow, completion: Completion, now: Moment

@@ -23,7 +23,7 @@ class Inbox:
         has_stored: whether the store may hold messages that wait.
         registrations: REGISTERs carried out since the inbox was made: a look-up that was asked at a lower count does
             not know of the last.
-        registrations_seen: as many of them were when the first of `sending` began.
+        is_asked_again: since the first of `sending` began a REGISTER came, or the application asked for a delivery.
         extra_hdrs: header lines that are added to what is delivered, made of the REGISTER that brought it on.
         dump_wanted: stored messages are to be delivered.
         is_early: those too that were to be tried later.
@@ -47,9 +47,9 @@ class Inbox:
     """
 
     __slots__ = (
-        "arriving", "bindings", "busy", "dump_wanted", "extra_hdrs", "fork", "has_stored", "has_turn", "is_early",
-        "lease", "lease_end_ms", "lease_spent", "leasing", "line", "owner", "page", "registrations",
-        "registrations_seen", "renewing", "sending", "settling", "storing", "stream", "withdrawn", "withdrawn_next",
+        "arriving", "bindings", "busy", "dump_wanted", "extra_hdrs", "fork", "has_stored", "has_turn",
+        "is_asked_again", "is_early", "lease", "lease_end_ms", "lease_spent", "leasing", "line", "owner", "page",
+        "registrations", "renewing", "sending", "settling", "storing", "stream", "withdrawn", "withdrawn_next",
     )  # fmt: skip
 
     def __init__(self, owner: Aor) -> None:
@@ -60,7 +60,7 @@ class Inbox:
         self.storing = 0
         self.has_stored = False
         self.registrations = 0
-        self.registrations_seen = 0
+        self.is_asked_again = False
         self.extra_hdrs = ""
         self.dump_wanted = False
         self.is_early = False

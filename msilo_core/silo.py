@@ -220,6 +220,7 @@ class Silo:
         inbox = self._inbox(owner)
         inbox.bindings = bindings
         inbox.registrations += 1
+        inbox.is_asked_again = True
         inbox.extra_hdrs = extra_hdrs or ""
         inbox.has_stored |= waiting
         inbox.dump_wanted |= waiting and bool(bindings)
@@ -269,8 +270,10 @@ class Silo:
         looked_up: LookedUp | None,
         extra_hdrs: str | None,
         now: Moment,
+        *,
+        is_asked: bool,
     ) -> list[Action]:
-        """The application asked for a delivery; its look-up is done, or failed (None)."""
+        """Something is to be delivered, as a REGISTER has it if `is_asked`; its look-up is done, or failed (None)."""
         inbox = self._inbox(owner)
         inbox.arriving -= 1
         actions: list[Action] = []
@@ -278,10 +281,11 @@ class Silo:
             actions += self._where.heard(inbox, registrations, looked_up)
             if extra_hdrs is not None:
                 inbox.extra_hdrs = extra_hdrs
-            # Of whom the store does not know it does not say that anything waits either.
-            inbox.dump_wanted |= self._where.is_known_to_proxy_alone(inbox)
             is_there = any(contact is None or binding.contact == contact for binding in inbox.bindings)
-            inbox.dump_wanted |= looked_up.waiting and is_there
+            # Of whom the store does not know it does not say that anything waits either.
+            if self._where.is_known_to_proxy_alone(inbox) or (looked_up.waiting and is_there):
+                inbox.dump_wanted = True
+                inbox.is_asked_again |= is_asked
             inbox.is_early |= inbox.dump_wanted
         return actions + self._advance(inbox, now)
 
@@ -493,7 +497,7 @@ class Silo:
         if now.mono_ms >= inbox.lease_end_ms and inbox.page:
             self._lose_page(inbox)
         if inbox.page:
-            inbox.registrations_seen = inbox.registrations
+            inbox.is_asked_again = False
             inbox.stream = targets[0] if len(targets) == 1 and targets[0].flow.is_stream else None
             actions += self._send(inbox, targets, now)
             actions += self._send_further(inbox, now)
@@ -647,7 +651,7 @@ class Silo:
         actions = self._ledger.settle(inbox.owner, message.message_id, outcome, status, reason, next_time_s)
         # It stays the oldest, and what is behind it must not overtake it. A phone that registered since may take it.
         inbox.has_stored = True
-        inbox.dump_wanted = inbox.is_early = inbox.registrations != inbox.registrations_seen
+        inbox.dump_wanted = inbox.is_early = inbox.is_asked_again
         return actions + self._miss_reminders(inbox) + self._release_rest(inbox)
 
     def _miss_reminders(self, inbox: Inbox) -> list[Action]:

@@ -24,6 +24,17 @@ def test_command_to_deliver_whose_look_up_fails() -> None:
     assert world.engine.is_idle
 
 
+@pytest.mark.parametrize("asks", [True, False])
+def test_command_to_deliver_what_is_just_being_refused_is_not_forgotten(asks: bool) -> None:
+    world = World()
+    world.datagram(message())
+    _, first = world.datagram(register(), BOB)
+    if asks:
+        assert world.carry_out(world.engine.dump(BOBS, None, world.now)) == []
+    sent = world.datagram(answer(first, "480 Not Now"), BOB)
+    assert list(map(body_of, sent)) == ([b"hello"] if asks else [])
+
+
 def test_lease_that_cannot_be_given_back_ends_by_itself() -> None:
     world = World()
     world.datagram(message(b"one"))
