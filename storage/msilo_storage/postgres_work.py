@@ -1,8 +1,10 @@
 """What the store in PostgreSQL does on a connection: one statement for a batch, or one transaction.
 
 Each statement that locks several rows does so in the order of owner, those that are not deferred first, and number; or
-it passes over what is locked. In the statements every column of the table has its table before it: its name may be any,
-also one of ours.
+it passes over what is locked. Only messages are stored in the order in which they came, for so go their numbers: of two
+servers that get the same repeats in other orders PostgreSQL may stop one, and what that was doing is done again.
+
+In the statements every column of the table has its table before it: its name may be any, also one of ours.
 """
 
 import hashlib
