@@ -82,8 +82,11 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         next_time_s: when it is to be tried again, which a REGISTER does not wait for; 0: whenever there is a reason.
         imdn: 1 if its sender is to be told should it never be delivered (RFC 5438), as he asked, and was not told yet;
             else 0.
-        status: 0 while it waits for delivery; otherwise the status of the response that set it aside.
+        status: 0 while it waits for delivery; 200 where a device took it and it is kept for others (:attr:`taken_by`);
+            otherwise the status of the response that set it aside.
         reason: why it was set aside, or why the last attempt failed.
+        taken_by: the devices that need it no more (:func:`msilo_core.targets.device_of`), separated by blanks, the
+            latest first, 64 at most; empty where each message goes to one device alone.
     """
 
     owner: Aor
@@ -108,6 +111,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     imdn: int = 0
     status: int = 0
     reason: str = ""
+    taken_by: str = ""
 
 
 class Binding(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -161,6 +165,8 @@ class Outcome(StrEnum):
     """It was due and could not be tried: as RELEASED, but ``snd_time`` becomes 0, and it is an ordinary message."""
     WITHDRAWN = "withdrawn"
     """A phone took it live after all, while it was being stored: the row is deleted."""
+    TAKEN = "taken"
+    """Devices took it, and it is kept for others: see :attr:`Settle.taken_by`."""
 
 
 # Actions
@@ -217,11 +223,16 @@ class Arrived(msgspec.Struct, frozen=True, tag=True, gc=False):
 
 
 class LookUp(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """Where is `owner` registered at `now_s`, and does anything wait in the inbox? Answer: :class:`LookedUp`."""
+    """Where is `owner` registered at `now_s`, and does anything wait in the inbox? Answer: :class:`LookedUp`.
+
+    Attributes:
+        each: what one device took waits, too, if another that is registered lacks it.
+    """
 
     token: int
     owner: Aor
     now_s: int
+    each: bool = False
 
 
 class Bind(msgspec.Struct, frozen=True, tag=True, gc=False):
@@ -236,6 +247,7 @@ class Bind(msgspec.Struct, frozen=True, tag=True, gc=False):
         cseq: CSeq number of the REGISTER.
         bindings_max: most bindings that may result.
         bindings_bytes_max: most octets that the Contact headers of those may have.
+        each: as in :class:`LookUp`.
     """
 
     token: int
@@ -247,6 +259,7 @@ class Bind(msgspec.Struct, frozen=True, tag=True, gc=False):
     remove_all: bool = False
     bindings_max: int = 16
     bindings_bytes_max: int = 24_576
+    each: bool = False
 
 
 class Store(msgspec.Struct, frozen=True, tag=True, gc=False):
@@ -303,6 +316,8 @@ class Dump(msgspec.Struct, frozen=True, tag=True, gc=False):
         now_ms: the present.
         lease_ms: how long the lease runs, from the moment that the store grants it.
         is_early: take what is to be tried later, too.
+        devices: take also what others took and one of these devices lacks, and what others took and is to be tried
+            again by now; none of that is too early. Too early is then all if the oldest is that nobody took.
     """
 
     token: int
@@ -312,6 +327,7 @@ class Dump(msgspec.Struct, frozen=True, tag=True, gc=False):
     now_ms: int
     lease_ms: int
     is_early: bool = True
+    devices: tuple[str, ...] = ()
 
 
 class Renew(msgspec.Struct, frozen=True, tag=True, gc=False):
@@ -333,15 +349,23 @@ class Renew(msgspec.Struct, frozen=True, tag=True, gc=False):
 class Settle(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Record what became of a message. Answer: :class:`Settled`.
 
-    Only who holds the lease may settle; DELIVERED and WITHDRAWN need none: a phone has it. `status` and `reason` say
-    more for REFUSED, FAILED and UNREACHED. A deferred message that was tried in vain or MISSED is an ordinary one from
-    then on: its ``snd_time`` becomes 0. Of one that is REFUSED its sender has been told: its ``imdn`` becomes 0.
+    Only who holds the lease may settle; DELIVERED, WITHDRAWN and TAKEN need none: a phone has it. `status` and `reason`
+    say more for REFUSED, FAILED and UNREACHED. A deferred message that was tried in vain or MISSED is an ordinary one
+    from then on: its ``snd_time`` becomes 0. Of one that is REFUSED its sender has been told, and of one that is TAKEN
+    there is nothing to tell: its ``imdn`` becomes 0.
 
-    Where a row with a ``next_time`` is deleted or set aside, as here, by Expire or by an operator, the oldest of its
-    owner that waits and is not deferred gets that, unless it has one: others look for those that are left, too.
+    Where a row with a ``next_time`` is deleted or set aside or first TAKEN, as here, by Expire or by an operator, the
+    oldest of its owner that waits and is not deferred gets that, unless it has one: others look for those that are
+    left, too.
 
     Attributes:
         next_time_s: when to try again what stays; 0: at the next REGISTER.
+        taken_by: for TAKEN, devices to add to :attr:`Message.taken_by`, separated by blanks; none where it was tried in
+            vain at some that lack it still. The message gets status 200, and is delivered: nobody else is told of it,
+            and what becomes of it further is no failure.
+        until_s: for TAKEN, it expires then at the latest.
+        is_late: for TAKEN, it was settled before, and nothing but the devices is new: a lease, and when to try again,
+            stay as they are.
     """
 
     token: int
@@ -352,6 +376,9 @@ class Settle(msgspec.Struct, frozen=True, tag=True, gc=False):
     status: int = 0
     reason: str = ""
     next_time_s: int = 0
+    taken_by: str = ""
+    until_s: int = 0
+    is_late: bool = False
 
 
 class Expire(msgspec.Struct, frozen=True, tag=True, gc=False):
@@ -364,7 +391,8 @@ class Expire(msgspec.Struct, frozen=True, tag=True, gc=False):
 class Retry(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Whose messages are to be tried again, or were left by a node that is gone? Answer: :class:`Due`.
 
-    They are rows with a ``next_time`` from 1 to `now_s` that are neither deferred nor set aside nor expired nor leased.
+    They are rows with a ``next_time`` from 1 to `now_s` that are neither deferred nor set aside nor expired nor leased;
+    what a device took and others lack is among them, deferred or not.
     Those of an owner without a binding wait for his next REGISTER from then on, with ``next_time`` 0. Those behind one
     that is to be tried later wait for that, and get its ``next_time``; those behind one that is leased wait for the end
     of the lease. Those that are only reached by a connection of another node are left to that; where it has not taken
@@ -515,11 +543,13 @@ class Expired(msgspec.Struct, frozen=True, tag=True, gc=False):
         messages: how many; 0: there are no more that can be deleted now.
         untold: those of them with an :attr:`Message.imdn`, oldest end first, a bounded number: their senders have not
             been told yet, and nobody else will do it.
+        taken: those of them that a device had taken.
     """
 
     token: int
     messages: int
     untold: tuple[Message, ...] = ()
+    taken: int = 0
 
 
 class Due(msgspec.Struct, frozen=True, tag=True, gc=False):

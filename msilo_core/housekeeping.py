@@ -103,7 +103,7 @@ class Housekeeping:
         if not isinstance(completion, Expired):
             self._statistics.storage_failures += 1
         else:
-            self._statistics.expired_messages += completion.messages
+            self._statistics.expired_messages += completion.messages - completion.taken
             for message in completion.untold:
                 actions += self._reports.failed(message, now)
             if completion.messages and not self._closing:

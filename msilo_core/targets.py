@@ -3,6 +3,7 @@
 RFC 3261 section 16.6 steps 2, 6 and 7, and RFC 3327 section 5.4.
 """
 
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
@@ -18,7 +19,7 @@ from msilo_core.keyring import Answer
 from msilo_core.transport import TRANSPORTS
 from msilo_core.uri import SipUri, parse_uri
 
-__all__ = ["Target", "capable", "routed", "target_of"]
+__all__ = ["Target", "capable", "device_of", "devices_of", "routed", "target_of"]
 
 
 class Target(msgspec.Struct, frozen=True, gc=False):
@@ -46,14 +47,28 @@ class Target(msgspec.Struct, frozen=True, gc=False):
     is_elsewhere: bool = False
 
 
+def device_of(binding: Binding) -> str:
+    """Return what tells a device from others: 16 hexadecimal digits.
+
+    It is made of its instance, which it keeps when it registers from another address (RFC 5626 section 4.1), or of its
+    Contact URI where it names none.
+    """
+    text = binding.instance or binding.contact
+    return hashlib.blake2s(text.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+
+
 def capable(bindings: Iterable[Binding], now: Moment) -> list[Binding]:
     """Return those that are alive and take MESSAGE: an empty `methods` takes everything."""
-    return [
-        binding
-        for binding in bindings
-        if binding.expires_s > now.unix_s
-        and (not binding.methods or "MESSAGE" in re.split(r"[\s,]+", binding.methods.upper()))
-    ]
+    return [binding for binding in bindings if binding.expires_s > now.unix_s and _takes_message(binding)]
+
+
+def devices_of(bindings: Iterable[Binding]) -> tuple[str, ...]:
+    """Return the devices that take MESSAGE at some of these bindings, each once."""
+    return tuple({device_of(binding): None for binding in bindings if _takes_message(binding)})
+
+
+def _takes_message(binding: Binding) -> bool:
+    return not binding.methods or "MESSAGE" in re.split(r"[\s,]+", binding.methods.upper())
 
 
 def target_of(binding: Binding, is_ours: Callable[[Binding], bool]) -> Target | None:

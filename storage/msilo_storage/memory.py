@@ -11,6 +11,7 @@ import msgspec
 
 from msilo_core.actions import (
     Bind,
+    Binding,
     Bound,
     Due,
     Dump,
@@ -37,6 +38,7 @@ from msilo_core.actions import (
     UserFound,
 )
 from msilo_core.registrar import Rejection, preferred
+from msilo_core.targets import devices_of
 from msilo_core.uri import Aor, parse_aor
 from msilo_core.users import User
 from msilo_storage.operators import SWEEP_ROWS_MAX, Entry, Sweep, Totals, swept, totals
@@ -47,15 +49,19 @@ from msilo_storage.rules import (
     DUE_ROWS_MAX,
     EXPIRE_ROWS_MAX,
     RETRY_ROWS_MAX,
+    TAKEN,
     UNTOLD_ROWS_MAX,
     Inventory,
     RowError,
     fold,
+    is_lacked,
     leasable,
     legible,
+    look_again_at,
     look_again_s,
     page_of_users,
     status_after,
+    taken_by,
     taken_over,
 )
 from msilo_storage.tables import SCHEMA_VERSION
@@ -155,7 +161,9 @@ class MemoryStorage:
     ) -> list[Message]:
         """See :meth:`msilo_storage.Storage.list`."""
         found = (row.message for row in self._rows_of(owner) if row.message.message_id > after)
-        return list(islice((message for message in found if (message.status != 0) is dead), limit))
+        return list(
+            islice((message for message in found if message.status != TAKEN and (message.status != 0) is dead), limit)
+        )
 
     async def find(self, message_id: int) -> Entry | None:
         """See :meth:`msilo_storage.Storage.find`."""
@@ -180,7 +188,7 @@ class MemoryStorage:
         limit: int = SWEEP_ROWS_MAX,
     ) -> Sweep:
         """See :meth:`msilo_storage.Storage.requeue`."""
-        meant = [row for row in self._meant(message_ids, owner, after) if row.message.status]
+        meant = [row for row in self._meant(message_ids, owner, after) if row.message.status not in (0, TAKEN)]
         now_ms = self.clock()
         page = meant[: min(limit, SWEEP_ROWS_MAX)]
         done = [row.lease_until_ms <= now_ms < 1000 * row.message.exp_time_s for row in page]
@@ -204,7 +212,7 @@ class MemoryStorage:
         meant = [
             row
             for row in self._meant(message_ids, owner, after)
-            if (waiting or row.message.status)
+            if (waiting or row.message.status not in (0, TAKEN))
             and (received_before_s is None or row.message.inc_time_s < received_before_s)
         ]
         now_ms = self.clock()
@@ -239,11 +247,12 @@ class MemoryStorage:
 
     async def check(self) -> StorageReport:
         """See :meth:`msilo_storage.Storage.check`."""
-        dead = sum(row.message.status != 0 for row in self._rows.values())
+        waiting = sum(row.message.status == 0 for row in self._rows.values())
+        dead = sum(row.message.status not in (0, TAKEN) for row in self._rows.values())
         return StorageReport(
             url="memory:",
             version=SCHEMA_VERSION,
-            messages=len(self._rows) - dead,
+            messages=waiting,
             deferred=sum(row.message.status == 0 and row.message.snd_time_s > 0 for row in self._rows.values()),
             dead=dead,
             bindings=sum(map(len, self._inventory.values())),
@@ -293,7 +302,7 @@ class MemoryStorage:
     def _look_up(self, lookup: LookUp) -> LookedUp:
         known = self._inventory.get(lookup.owner, {}).values()
         alive = tuple(sorted((b for b in known if b.expires_s > lookup.now_s), key=preferred))
-        return LookedUp(lookup.token, alive, bool(alive) and self._has_waiting(lookup.owner, lookup.now_s))
+        return LookedUp(lookup.token, alive, self._is_awaited(lookup, alive))
 
     def _bind(self, bind: Bind) -> Bound | Refused | StorageFailed:
         try:
@@ -302,8 +311,7 @@ class MemoryStorage:
             return StorageFailed(bind.token, str(error))
         if isinstance(result, Rejection):
             return Refused(bind.token, result.status, result.reason)
-        waiting = bool(result.bindings) and self._has_waiting(bind.owner, bind.now_s)
-        return Bound(bind.token, result.bindings, waiting)
+        return Bound(bind.token, result.bindings, self._is_awaited(bind, result.bindings))
 
     def _unbind(self, unbind: Unbind) -> Unbound:
         bindings = self._inventory.get(unbind.owner, {})
@@ -313,8 +321,16 @@ class MemoryStorage:
         return Unbound(unbind.token)
 
     def _dump(self, dump: Dump) -> Dumped:
-        rows = self._waiting(dump.owner, dump.now_ms // 1000)[: dump.messages_max + 1]
-        waiting = ((row.lease_node, row.lease_until_ms, row.message.next_time_s) for row in rows)
+        now_s = dump.now_ms // 1000
+        rows = self._waiting(dump.owner, now_s)
+        if dump.devices:
+            late = self._taken(dump.owner, now_s)
+            late = [row for row in late if row.is_due(now_s) or is_lacked(row.message.taken_by, dump.devices)]
+            rows = sorted([*rows, *late], key=lambda row: row.message.message_id)
+        rows = rows[: dump.messages_max + 1]
+        waiting = (
+            (row.lease_node, row.lease_until_ms, -1 if row.message.status else row.message.next_time_s) for row in rows
+        )
         now_ms = self.clock()
         count, busy_ms, is_early = leasable(waiting, dump, now_ms)
         free = rows[:count]
@@ -333,7 +349,7 @@ class MemoryStorage:
         kept: list[int] = []
         for message_id in renewal.message_ids:
             row = inbox.get(message_id)
-            if row is not None and row.lease_node == renewal.node and row.message.status == 0:
+            if row is not None and row.lease_node == renewal.node and row.is_wanted:
                 row.lease_until_ms = self.clock() + renewal.lease_ms
                 kept.append(message_id)
         return Renewed(renewal.token, tuple(kept))
@@ -346,7 +362,11 @@ class MemoryStorage:
             self._delete(row)
             self._hand_on(row.message)
             return Settled(settle.token)
-        if row.lease_node != settle.node or row.message.status != 0:
+        is_ours = row.lease_node == settle.node and row.is_wanted
+        if settle.outcome is Outcome.TAKEN:
+            self._take(row, settle, is_ours and not settle.is_late)
+            return Settled(settle.token)
+        if not is_ours:
             return Settled(settle.token, lost=True)
         row.lease_node, row.lease_until_ms = "", 0
         message = row.message
@@ -362,7 +382,8 @@ class MemoryStorage:
                     attempts=message.attempts + 1,
                     reached=message.reached + (settle.outcome is not Outcome.UNREACHED),
                     next_time_s=settle.next_time_s,
-                    status=status_after(settle),
+                    # Who says that of what a device has did not know it.
+                    status=message.status or status_after(settle),
                     reason=legible(settle.reason),
                     snd_time_s=message.snd_time_s if settle.outcome is Outcome.REFUSED else 0,
                     imdn=0 if settle.outcome is Outcome.REFUSED else message.imdn,
@@ -370,6 +391,22 @@ class MemoryStorage:
                 if settle.outcome is Outcome.REFUSED:
                     self._hand_on(message)
         return Settled(settle.token)
+
+    def _take(self, row: "_Row", settle: Settle, is_ours: bool) -> None:
+        message = row.message
+        row.message = msgspec.structs.replace(
+            message,
+            status=TAKEN,
+            imdn=0,
+            taken_by=taken_by(message.taken_by, settle),
+            exp_time_s=min(message.exp_time_s, settle.until_s),
+        )
+        if not message.status:
+            self._hand_on(message)
+        if is_ours:
+            row.lease_node, row.lease_until_ms = "", 0
+            attempts = message.attempts + 1 if settle.next_time_s else 0
+            row.message = msgspec.structs.replace(row.message, attempts=attempts, next_time_s=settle.next_time_s)
 
     def _expire(self, expire: Expire) -> Expired:
         now_s = expire.now_ms // 1000
@@ -391,7 +428,8 @@ class MemoryStorage:
                 self._inventory[owner] = alive
             else:
                 del self._inventory[owner]
-        return Expired(expire.token, len(expired), tuple(row.message for row in untold))
+        count = sum(row.message.status == TAKEN for row in expired)
+        return Expired(expire.token, len(expired), tuple(row.message for row in untold), count)
 
     def _remind(self, remind: Remind) -> Due:
         now_s = remind.now_s
@@ -423,9 +461,9 @@ class MemoryStorage:
         due = [
             row
             for row in self._rows.values()
-            if 0 < row.message.next_time_s <= now_s < row.message.exp_time_s
-            and row.message.status == 0
-            and row.message.snd_time_s == 0
+            if row.is_due(now_s)
+            and now_s < row.message.exp_time_s
+            and (row.message.status == TAKEN or (row.message.status == 0 and row.message.snd_time_s == 0))
             and row.lease_until_ms <= self.clock()
         ]
         due.sort(key=lambda row: row.message.next_time_s)
@@ -433,7 +471,7 @@ class MemoryStorage:
         for row in due[:RETRY_ROWS_MAX]:
             owner = row.message.owner
             alive = [b for b in self._inventory.get(owner, {}).values() if b.expires_s > now_s]
-            first = next(iter(self._waiting(owner, now_s)))
+            first = row if row.message.status else self._waiting(owner, now_s)[0]
             leased_ms = first.lease_until_ms - self.clock()
             first_s = max(first.message.next_time_s, now_s + leased_ms // 1000 + 1 if leased_ms > 0 else 0)
             if owner not in owners and first_s > now_s:
@@ -441,26 +479,36 @@ class MemoryStorage:
             elif retry.unregistered or any(b.node == retry.node or not b.flow.is_stream for b in alive):
                 if owner in owners or len(owners) < retry.owners_max:
                     owners[owner] = None
-                    row.message = msgspec.structs.replace(row.message, next_time_s=now_s + retry.pause_s)
+                    row.message = look_again_at(retry, row.message)
             elif not alive:
                 row.message = msgspec.structs.replace(row.message, next_time_s=0)
             elif row.message.next_time_s <= now_s - retry.pause_s:
                 row.message = msgspec.structs.replace(row.message, next_time_s=now_s + retry.pause_s)
         return Due(retry.token, tuple(owners))
 
-    def _has_waiting(self, owner: Aor, now_s: int) -> bool:
-        return bool(self._waiting(owner, now_s))
+    def _is_awaited(self, asked: LookUp | Bind, alive: Sequence[Binding]) -> bool:
+        if not alive:
+            return False
+        if self._waiting(asked.owner, asked.now_s):
+            return True
+        devices = devices_of(alive) if asked.each else ()
+        return any(is_lacked(row.message.taken_by, devices) for row in self._taken(asked.owner, asked.now_s))
 
-    def _waiting(self, owner: Aor, now_s: int) -> "tuple[_Row, ...]":
-        """Rows that may be delivered, oldest first."""
+    def _waiting(self, owner: Aor, now_s: int) -> "Sequence[_Row]":
+        """Rows that may be delivered and nobody took, oldest first."""
         rows = self._inboxes.get(owner, {}).values()
-        return tuple(
+        return [
             row for row in rows if row.message.status == 0 and row.message.snd_time_s <= now_s < row.message.exp_time_s
-        )
+        ]
+
+    def _taken(self, owner: Aor, now_s: int) -> "Sequence[_Row]":
+        """Rows that somebody took, kept for others."""
+        rows = self._inboxes.get(owner, {}).values()
+        return [row for row in rows if row.message.status == TAKEN and now_s < row.message.exp_time_s]
 
     def _hand_on(self, message: Message) -> None:
         """A message waits no longer: if others were to look at its inbox, it is the oldest that they look for now."""
-        if not message.next_time_s or message.status:
+        if not message.next_time_s or message.status not in (0, TAKEN):
             return
         for row in self._inboxes.get(message.owner, {}).values():
             if row.message.status == 0 and row.message.snd_time_s == 0:
@@ -486,6 +534,15 @@ class _Row(msgspec.Struct):
     lease_until_ms: int = 0
     last_status: int = 0
     repeats: int = 0
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether it may be delivered to somebody, now or later."""
+        return self.message.status in (0, TAKEN)
+
+    def is_due(self, now_s: int) -> bool:
+        """Whether it is to be tried again."""
+        return 0 < self.message.next_time_s <= now_s
 
 
 def _swept(page: Sequence[_Row], done: Sequence[bool], meant: Sequence[_Row]) -> Sweep:

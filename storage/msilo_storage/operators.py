@@ -7,6 +7,7 @@ import msgspec
 
 from msilo_core.actions import Message
 from msilo_core.uri import Aor
+from msilo_storage.rules import TAKEN
 
 __all__ = ["SWEEP_ROWS_MAX", "Entry", "Sweep", "Totals", "swept", "totals"]
 
@@ -57,7 +58,8 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
         dead_by_status: those by the status that set them aside, ascending.
         oldest_inc_time_s: when the oldest that waits, and is not deferred, arrived, in Unix s; 0 if there is none.
         body_bytes: octets of all bodies.
-        owners: those with the most messages, waiting or set aside, and how many.
+        owners: those with the most messages, whatever their state, and how many.
+        taken: messages that a device took, kept for others of their owners.
     """
 
     waiting: int
@@ -68,6 +70,7 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     oldest_inc_time_s: int
     body_bytes: int
     owners: tuple[tuple[Aor, int], ...]
+    taken: int = 0
 
 
 def swept(page: Sequence[tuple[int, bool]], *, is_last: bool) -> Sweep:
@@ -92,12 +95,14 @@ def totals(counts: Iterable[Sequence[Any]], crowd: Iterable[Sequence[Any]]) -> T
             oldest that is not deferred (Unix s), or None; octets of bodies.
         crowd: columns ``username`` and ``domain`` of the owners with the most rows, and how many.
     """
-    waiting = deferred = leased = oldest_inc_time_s = body_bytes = 0
+    waiting = deferred = leased = oldest_inc_time_s = body_bytes = taken = 0
     dead: dict[int, int] = {}
     for status, rows, rows_deferred, rows_leased, oldest_s, octets in sorted(counts, key=lambda row: int(row[0])):
         leased += rows_leased
         body_bytes += octets
-        if status:
+        if status == TAKEN:
+            taken = rows
+        elif status:
             dead[status] = rows
         else:
             waiting, deferred, oldest_inc_time_s = rows, rows_deferred, oldest_s or 0
@@ -110,4 +115,5 @@ def totals(counts: Iterable[Sequence[Any]], crowd: Iterable[Sequence[Any]]) -> T
         oldest_inc_time_s=oldest_inc_time_s,
         body_bytes=body_bytes,
         owners=tuple((Aor(username, domain), number) for username, domain, number in crowd),
+        taken=taken,
     )

@@ -359,7 +359,7 @@ _COUNT: Final = """
     SELECT
         count(*) FILTER (WHERE silo.{status} = 0),
         count(*) FILTER (WHERE silo.{status} = 0 AND silo.{snd_time} > 0),
-        count(*) FILTER (WHERE silo.{status} <> 0),
+        count(*) FILTER (WHERE silo.{status} <> 0 AND silo.{status} <> 200),
         (SELECT count(*) FROM {silo_location}), (SELECT count(*) FROM subscriber)
     FROM {silo} AS silo
 """

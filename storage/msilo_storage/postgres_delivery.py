@@ -10,11 +10,18 @@ from typing import Any, Final
 
 import msgspec
 
-from msilo_core.actions import Due, Dump, Dumped, Message, Renew, Renewed, Retry, Settle, Settled
+from msilo_core.actions import Due, Dump, Dumped, Message, Outcome, Renew, Renewed, Retry, Settle, Settled
 from msilo_core.uri import Aor
 from msilo_storage.lanes import Connection, transaction
 from msilo_storage.rows import MESSAGE_COLUMNS, READ_MESSAGE, message_from, text_of
-from msilo_storage.rules import RETRY_ROWS_MAX, legible, look_again_s, status_after, without_repeats
+from msilo_storage.rules import (
+    PAUSE_DOUBLED_MAX,
+    RETRY_ROWS_MAX,
+    legible,
+    look_again_s,
+    status_after,
+    without_repeats,
+)
 from msilo_storage.tables import Sql
 
 __all__ = ["LOOKED_FOR", "NOW_MS", "dump", "hand_on", "message_of", "renew", "retry", "settle"]
@@ -30,12 +37,22 @@ _MESSAGE: Final = ", ".join(MESSAGE_COLUMNS)
 _TAKEN_OVER: Final = ", ".join(f"locked.{column}" for column in MESSAGE_COLUMNS).replace(
     "locked.reached", "locked.reached + CASE locked.lease_node WHEN '' THEN 0 ELSE 1 END AS reached"
 )
+
+
 # `exp_time + 0` and the long order leave but one index to choose, silo_waiting_idx, whatever the statistics say.
-_DUMP: Final = f"""
+def _dump_statement(
+    more_parameters: str = "",
+    more_columns: str = "",
+    more_rows: str = "",
+    oldest_time: str = "first_value(next_time) OVER inbox",
+    more_windows: str = "",
+) -> str:
+    return f"""
     WITH given AS (
         SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::bigint[], $5::text[], $6::bigint[], $7::bool[],
-            $8::bigint[])
-            WITH ORDINALITY AS given (owner, host, messages_max, now_s, asker, lease_ms, is_early, look_again_s, n)
+            $8::bigint[]{more_parameters})
+            WITH ORDINALITY AS given
+            (owner, host, messages_max, now_s, asker, lease_ms, is_early, look_again_s{more_columns}, n)
     ), waiting AS MATERIALIZED (
         SELECT given.*, candidate.id
         FROM given CROSS JOIN LATERAL (
@@ -57,6 +74,7 @@ _DUMP: Final = f"""
                 ORDER BY silo.{{id}} + 0
                 LIMIT given.messages_max + 1
             ) AS due
+            {more_rows}
         ) AS candidate
     ), locked AS MATERIALIZED (
         -- One at a time: a join would be planned as a walk over the whole table, where that was small.
@@ -67,7 +85,7 @@ _DUMP: Final = f"""
             SELECT {READ_MESSAGE}, silo.lease_node AS lease_node, silo.lease_until AS lease_until
             FROM {{silo}} AS silo
             WHERE silo.{{username}} = waiting.owner AND silo.{{domain}} = waiting.host AND silo.{{id}} = waiting.id
-                AND silo.{{status}} = 0
+                AND silo.{{status}} IN (0, 200)
             LIMIT 1
             FOR UPDATE SKIP LOCKED
         ) AS message ON true
@@ -76,10 +94,10 @@ _DUMP: Final = f"""
             row_number() OVER inbox AS place,
             row_number() OVER inbox <= messages_max AS is_asked_for,
             row_number() OVER inbox = messages_max + 1 AS is_next,
-            NOT is_early AND first_value(next_time) OVER inbox > now_s AS is_too_early,
+            NOT is_early AND {oldest_time} > now_s AS is_too_early,
             bool_and(id IS NOT NULL AND (lease_until <= {NOW_MS} OR lease_node = asker)) OVER inbox AS is_free
         FROM locked
-        WINDOW inbox AS (PARTITION BY n ORDER BY number)
+        WINDOW inbox AS (PARTITION BY n ORDER BY number){more_windows}
     ), page AS (
         SELECT *, number = max(number) OVER (PARTITION BY n) AS is_last
         FROM judged WHERE is_free AND (is_asked_for OR is_next) AND NOT is_too_early
@@ -102,12 +120,46 @@ _DUMP: Final = f"""
 """
 
 
+_DUMP: Final = _dump_statement()
+# With what was taken and one of some devices lacks. Too early is all if the oldest is that nobody took.
+_DUMP_EACH: Final = _dump_statement(
+    ", $9::text[]",
+    ", devices",
+    """UNION ALL
+            SELECT * FROM (
+                SELECT silo.{id} AS id
+                FROM {silo} AS silo
+                WHERE silo.{username} = given.owner AND silo.{domain} = given.host
+                    AND silo.{status} = 200 AND silo.{exp_time} + 0 > given.now_s
+                    AND (
+                        NOT string_to_array(given.devices, ' ') <@ string_to_array(silo.taken_by, ' ')
+                        OR (silo.next_time > 0 AND silo.next_time <= given.now_s)
+                    )
+                ORDER BY silo.{username}, silo.{domain}, silo.{id}
+                LIMIT given.messages_max + 1
+            ) AS taken""",
+    "first_value(CASE status WHEN 0 THEN next_time ELSE 0 END) OVER oldest",
+    ", oldest AS (PARTITION BY n ORDER BY status, number)",
+)
+
+
 async def dump(connection: Connection, dumps: Sequence[Dump], sql: Sql) -> list[Dumped]:
+    each = [dump for dump in dumps if dump.devices]
+    if not each:
+        return await _dump(connection, dumps, sql(_DUMP))
+    devices = [" ".join(dump.devices) for dump in each]
+    answers_to_each = iter(await _dump(connection, each, sql(_DUMP_EACH), devices))
+    plain = [dump for dump in dumps if not dump.devices]
+    answers = iter(await _dump(connection, plain, sql(_DUMP)) if plain else ())
+    return [next(answers_to_each if dump.devices else answers) for dump in dumps]
+
+
+async def _dump(connection: Connection, dumps: Sequence[Dump], statement: str, *more: Sequence[str]) -> list[Dumped]:
     taken: list[list[Message]] = [[] for _ in dumps]
     busy_ms = [0] * len(dumps)
     is_early = [False] * len(dumps)
     rows = await connection.fetch(
-        sql(_DUMP),
+        statement,
         *_owners(dumps),
         [dump.messages_max for dump in dumps],
         [dump.now_ms // 1000 for dump in dumps],
@@ -115,6 +167,7 @@ async def dump(connection: Connection, dumps: Sequence[Dump], sql: Sql) -> list[
         [dump.lease_ms for dump in dumps],
         [dump.is_early for dump in dumps],
         [look_again_s(dump) for dump in dumps],
+        *more,
     )
     n: int
     for n, is_free, is_too_early, remaining_ms, *row in rows:
@@ -137,7 +190,7 @@ _RENEW: Final = f"""
             AS given (owner, host, number, asker, lease_ms, n)
         JOIN {{silo}} AS silo
             ON silo.{{username}} = given.owner AND silo.{{domain}} = given.host AND silo.{{id}} = given.number
-        WHERE silo.lease_node = given.asker AND silo.{{status}} = 0
+        WHERE silo.lease_node = given.asker AND silo.{{status}} IN (0, 200)
         ORDER BY given.owner, given.host, silo.{{snd_time}} > 0, given.number
         FOR UPDATE OF silo
     )
@@ -202,7 +255,7 @@ def hand_on(gone: str, rows: str, others: str) -> str:
     )"""
 
 
-LOOKED_FOR: Final = "CASE silo.{status} WHEN 0 THEN silo.next_time ELSE 0 END AS looked_for"
+LOOKED_FOR: Final = "CASE WHEN silo.{status} IN (0, 200) THEN silo.next_time ELSE 0 END AS looked_for"
 """What :func:`hand_on` is to know of a row that leaves."""
 
 _IS_OVER: Final = "outcome IN ('delivered', 'withdrawn', 'refused')"
@@ -220,7 +273,8 @@ _SETTLE: Final = f"""
         SELECT given.*, {LOOKED_FOR}
         FROM given JOIN {{silo}} AS silo
             ON silo.{{username}} = given.username AND silo.{{domain}} = given.domain AND silo.{{id}} = given.id
-        WHERE given.outcome IN ('delivered', 'withdrawn') OR (silo.lease_node = given.node AND silo.{{status}} = 0)
+        WHERE given.outcome IN ('delivered', 'withdrawn')
+            OR (silo.lease_node = given.node AND silo.{{status}} IN (0, 200))
         ORDER BY given.username, given.domain, silo.{{snd_time}} > 0, given.id
         FOR UPDATE OF silo
     ), deleted AS (
@@ -236,7 +290,9 @@ _SETTLE: Final = f"""
     ), given_back AS (
         UPDATE {{silo}} AS silo SET lease_node = '', lease_until = 0, attempts = silo.attempts + 1,
             reached = silo.reached + CASE held.outcome WHEN 'unreached' THEN 0 ELSE 1 END, next_time = held.next_time,
-            {{status}} = held.new_status, last_status = held.response, reason = held.why,
+            -- Who says that of what a device has did not know it.
+            {{status}} = CASE silo.{{status}} WHEN 0 THEN held.new_status ELSE silo.{{status}} END,
+            last_status = held.response, reason = held.why,
             {{snd_time}} = CASE held.outcome WHEN 'refused' THEN silo.{{snd_time}} ELSE 0 END,
             imdn = CASE held.outcome WHEN 'refused' THEN 0 ELSE silo.imdn END
         FROM held
@@ -250,30 +306,94 @@ _SETTLE: Final = f"""
 async def settle(connection: Connection, settles: Sequence[Settle], sql: Sql) -> list[Settled]:
     answers: list[Settled] = []
     for part in without_repeats(settles):
-        rows = await connection.fetch(
-            sql(_SETTLE),
-            *_owners(part),
-            [settle.message_id for settle in part],
-            [settle.node for settle in part],
-            [settle.outcome for settle in part],
-            [status_after(settle) for settle in part],
-            [settle.status for settle in part],
-            [legible(settle.reason) for settle in part],
-            [settle.next_time_s for settle in part],
-        )
-        held = {row[0] for row in rows}
-        answers += [Settled(settle.token, lost=n not in held) for n, settle in enumerate(part, start=1)]
+        taken = [settle for settle in part if settle.outcome is Outcome.TAKEN]
+        if not taken:
+            answers += await _settle(connection, part, sql)
+            continue
+        answers_to_taken = iter(await _take(connection, taken, sql))
+        others = [settle for settle in part if settle.outcome is not Outcome.TAKEN]
+        rest = iter(await _settle(connection, others, sql) if others else ())
+        answers += [next(answers_to_taken if settle.outcome is Outcome.TAKEN else rest) for settle in part]
     return answers
+
+
+async def _settle(connection: Connection, settles: Sequence[Settle], sql: Sql) -> list[Settled]:
+    rows = await connection.fetch(
+        sql(_SETTLE),
+        *_owners(settles),
+        [settle.message_id for settle in settles],
+        [settle.node for settle in settles],
+        [settle.outcome for settle in settles],
+        [status_after(settle) for settle in settles],
+        [settle.status for settle in settles],
+        [legible(settle.reason) for settle in settles],
+        [settle.next_time_s for settle in settles],
+    )
+    held = {row[0] for row in rows}
+    return [Settled(settle.token, lost=n not in held) for n, settle in enumerate(settles, start=1)]
+
+
+# The latest devices first, and no more than 64.
+_TAKE: Final = f"""
+    WITH given AS (
+        SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::bigint[])
+            WITH ORDINALITY AS given (username, domain, id, node, devices, until_s, next_time, n)
+    ), held AS MATERIALIZED (
+        SELECT given.*, coalesce(silo.lease_node = given.node, false) AND silo.{{status}} IN (0, 200) AS is_ours,
+            CASE silo.{{status}} WHEN 0 THEN silo.next_time ELSE 0 END AS looked_for
+        FROM given JOIN {{silo}} AS silo
+            ON silo.{{username}} = given.username AND silo.{{domain}} = given.domain AND silo.{{id}} = given.id
+        ORDER BY given.username, given.domain, silo.{{snd_time}} > 0, given.id
+        FOR UPDATE OF silo
+    ), taken AS (
+        UPDATE {{silo}} AS silo SET
+            {{status}} = 200, imdn = 0,
+            taken_by = array_to_string(ARRAY(
+                SELECT device
+                FROM unnest(string_to_array(held.devices, ' ') || string_to_array(silo.taken_by, ' '))
+                    WITH ORDINALITY AS taker (device, place)
+                WHERE device <> ''
+                GROUP BY device ORDER BY min(place) LIMIT 64
+            ), ' '),
+            {{exp_time}} = least(silo.{{exp_time}}, held.until_s),
+            lease_node = CASE WHEN held.is_ours THEN '' ELSE silo.lease_node END,
+            lease_until = CASE WHEN held.is_ours THEN 0 ELSE silo.lease_until END,
+            next_time = CASE WHEN held.is_ours THEN held.next_time ELSE silo.next_time END,
+            attempts = CASE
+                WHEN NOT held.is_ours THEN silo.attempts WHEN held.next_time > 0 THEN silo.attempts + 1 ELSE 0
+            END
+        FROM held
+        WHERE silo.{{username}} = held.username AND silo.{{domain}} = held.domain AND silo.{{id}} = held.id
+    ), {hand_on("true", "held", _NOT_HELD)}
+    SELECT n FROM held
+"""
+
+
+async def _take(connection: Connection, settles: Sequence[Settle], sql: Sql) -> list[Settled]:
+    rows = await connection.fetch(
+        sql(_TAKE),
+        *_owners(settles),
+        [settle.message_id for settle in settles],
+        # No lease is nobody's.
+        [None if settle.is_late else settle.node for settle in settles],
+        [settle.taken_by for settle in settles],
+        [settle.until_s for settle in settles],
+        [settle.next_time_s for settle in settles],
+    )
+    held = {row[0] for row in rows}
+    return [Settled(settle.token, lost=n not in held) for n, settle in enumerate(settles, start=1)]
 
 
 # Of another node's connection nothing is known here. Whatever that node has not taken goes behind the others, or a
 # thousand of a node that is gone would hide all that others could deliver.
 _RETRY: Final = f"""
     WITH due AS MATERIALIZED (
-        SELECT silo.{{username}} AS username, silo.{{domain}} AS domain, silo.{{id}} AS id, silo.next_time AS next_time
+        SELECT silo.{{username}} AS username, silo.{{domain}} AS domain, silo.{{id}} AS id,
+            silo.next_time AS next_time, silo.{{status}} AS status
         FROM {{silo}} AS silo
-        WHERE silo.{{status}} + 0 = 0 AND silo.next_time > 0 AND silo.next_time <= $1
-            AND silo.{{exp_time}} + 0 > $1 AND silo.{{snd_time}} + 0 = 0 AND silo.lease_until <= {NOW_MS}
+        WHERE silo.{{status}} + 0 IN (0, 200) AND silo.next_time > 0 AND silo.next_time <= $1
+            AND silo.{{exp_time}} + 0 > $1 AND (silo.{{snd_time}} + 0 = 0 OR silo.{{status}} + 0 = 200)
+            AND silo.lease_until <= {NOW_MS}
         ORDER BY silo.next_time
         LIMIT $2
         FOR UPDATE SKIP LOCKED
@@ -288,7 +408,7 @@ _RETRY: Final = f"""
                 WHERE location.username = due.username AND location.domain = due.domain AND location.expires > $1
                     AND (location.node = $3 OR location.transport = 'udp')
             ) AS is_ours,
-            (
+            CASE due.status WHEN 0 THEN (
                 SELECT greatest(
                     silo.next_time,
                     CASE WHEN silo.lease_until > {NOW_MS} THEN $1 + (silo.lease_until - {NOW_MS}) / 1000 + 1 ELSE 0 END
@@ -297,14 +417,21 @@ _RETRY: Final = f"""
                 WHERE silo.{{username}} = due.username AND silo.{{domain}} = due.domain
                     AND silo.{{status}} = 0 AND silo.{{snd_time}} = 0 AND silo.{{exp_time}} + 0 > $1
                 ORDER BY silo.{{username}}, silo.{{domain}}, silo.{{id}} LIMIT 1
-            ) AS first_time
+            ) ELSE due.next_time END AS first_time
         FROM due
     ), chosen AS MATERIALIZED (
         SELECT username, domain, min(next_time) AS since FROM known WHERE is_ours AND first_time <= $1
         GROUP BY username, domain ORDER BY min(next_time) LIMIT $4
     ), put_off AS (
-        UPDATE {{silo}} AS silo SET next_time =
-            CASE WHEN known.first_time > $1 THEN known.first_time WHEN known.is_registered THEN $1 + $5 ELSE 0 END
+        -- As rules.look_again_at has it.
+        UPDATE {{silo}} AS silo SET
+            next_time = CASE
+                WHEN known.first_time > $1 THEN known.first_time
+                WHEN NOT known.is_registered THEN 0
+                WHEN known.status = 200 AND known.is_ours THEN $1 + ($5 << least(silo.attempts, {PAUSE_DOUBLED_MAX}))
+                ELSE $1 + $5
+            END,
+            attempts = silo.attempts + CASE WHEN known.status = 200 AND known.is_ours THEN 1 ELSE 0 END
         FROM known
         WHERE silo.{{username}} = known.username AND silo.{{domain}} = known.domain AND silo.{{id}} = known.id
             AND (NOT known.is_registered OR known.first_time > $1

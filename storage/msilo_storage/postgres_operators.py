@@ -17,6 +17,7 @@ from msilo_storage.tables import Sql
 
 __all__ = ["find", "list_messages", "purge", "requeue", "stats"]
 
+_DEAD: Final = "silo.{status} <> 0 AND silo.{status} <> 200"
 _NOW_S: Final = f"({NOW_MS} / 1000)"
 
 
@@ -48,7 +49,7 @@ async def list_messages(
     connection: Connection, sql: Sql, owner: Aor | None, after: int, limit: int, dead: bool
 ) -> list[Message]:
     meant = _Meant(after, limit, owner=owner)
-    meant.narrow("silo.{status} <> 0" if dead else "silo.{status} = 0")
+    meant.narrow(_DEAD if dead else "silo.{status} = 0")
     rows = await connection.fetch(sql(f"SELECT {READ_MESSAGE} FROM {{silo}} AS silo {meant}"), *meant.values)
     return [message_of(tuple(row)) for row in rows]
 
@@ -94,7 +95,7 @@ async def requeue(
     connection: Connection, sql: Sql, message_ids: Sequence[int] | None, owner: Aor | None, after: int, limit: int
 ) -> Sweep:
     meant = _Meant(after, min(limit, SWEEP_ROWS_MAX), owner=owner, message_ids=message_ids)
-    meant.narrow("silo.{status} <> 0")
+    meant.narrow(_DEAD)
     is_free = f"silo.{{exp_time}} > {_NOW_S} AND silo.lease_until <= {NOW_MS}"
     return await _sweep(connection, sql, meant, is_free, _REQUEUE)
 
@@ -111,7 +112,7 @@ async def purge(
 ) -> Sweep:
     meant = _Meant(after, min(limit, SWEEP_ROWS_MAX), owner=owner, message_ids=message_ids)
     if not waiting:
-        meant.narrow("silo.{status} <> 0")
+        meant.narrow(_DEAD)
     if received_before_s is not None:
         meant.narrow("silo.{inc_time} < $%d", received_before_s)
     return await _sweep(

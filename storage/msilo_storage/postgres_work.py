@@ -10,7 +10,9 @@ In the statements every column of the table has its table before it: its name ma
 import hashlib
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
-from typing import Final
+from typing import Final, TypeVar
+
+import msgspec
 
 from msilo_core.actions import (
     Bind,
@@ -31,6 +33,7 @@ from msilo_core.actions import (
     UserFound,
 )
 from msilo_core.registrar import Rejection, preferred
+from msilo_core.targets import devices_of
 from msilo_core.uri import Aor
 from msilo_core.users import User
 from msilo_storage.lanes import Connection, transaction
@@ -66,6 +69,9 @@ __all__ = [
     "remove_user",
     "unbind",
 ]
+
+
+A = TypeVar("A", bound=LookedUp | Bound | Refused)
 
 
 # Parameters: a column of each of NEW_MESSAGE_COLUMNS, then the value of each of _OFTEN_SHARED if the rows share it; its
@@ -269,10 +275,43 @@ async def look_up(connection: Connection, lookups: Sequence[LookUp], sql: Sql) -
     for n, is_waiting, *row in await connection.fetch(sql(_LOOK_UP), usernames, domains, now_s):
         found.setdefault(n, []).append(binding_from(row))
         waiting[n] = is_waiting
-    return [
+    answers = [
         LookedUp(lookup.token, tuple(sorted(found.get(n, ()), key=preferred)), waiting.get(n, False))
         for n, lookup in enumerate(lookups, start=1)
     ]
+    return await _with_lacked(connection, lookups, answers, sql)
+
+
+_LACKED: Final = """
+    SELECT n
+    FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[])
+        WITH ORDINALITY AS given (username, domain, now_s, devices, n)
+    WHERE EXISTS (
+        SELECT FROM {silo} AS silo
+        WHERE silo.{username} = given.username AND silo.{domain} = given.domain
+            AND silo.{status} = 200 AND silo.{exp_time} + 0 > given.now_s
+            AND NOT string_to_array(given.devices, ' ') <@ string_to_array(silo.taken_by, ' ')
+    )
+"""
+
+
+async def _with_lacked(connection: Connection, asked: Sequence[LookUp | Bind], answers: list[A], sql: Sql) -> list[A]:
+    """Let that wait, too, which one device took and another lacks, where it was asked for."""
+    doubtful: list[int] = []
+    devices: list[str] = []
+    for place, answer in enumerate(answers):
+        if asked[place].each and not isinstance(answer, Refused) and answer.bindings and not answer.waiting:
+            doubtful.append(place)
+            devices.append(" ".join(devices_of(answer.bindings)))
+    if doubtful:
+        questions = [asked[place] for place in doubtful]
+        now_s = [question.now_s for question in questions]
+        rows = await connection.fetch(sql(_LACKED), *_owners(questions), now_s, devices)
+        lacking: list[int] = [row[0] for row in rows]
+        for n in lacking:
+            place = doubtful[n - 1]
+            answers[place] = msgspec.structs.replace(answers[place], waiting=True)
+    return answers
 
 
 _LOCK_BINDINGS: Final = """
@@ -325,7 +364,7 @@ async def bind(connection: Connection, binds: Sequence[Bind], sql: Sql) -> list[
             answers.append(Refused(bind.token, result.status, result.reason))
         else:
             answers.append(Bound(bind.token, result.bindings, bool(result.bindings) and waiting[bind.owner]))
-    return answers
+    return await _with_lacked(connection, binds, answers, sql)
 
 
 _UNBIND: Final = """
@@ -354,6 +393,7 @@ _DELETE_EXPIRED: Final = f"""
     DELETE FROM {{silo}} AS silo USING expired
     WHERE silo.{{username}} = expired.username AND silo.{{domain}} = expired.domain AND silo.{{id}} = expired.id
 """
+_DELETE_TOLD: Final = _DELETE_EXPIRED + "    RETURNING silo.{status} = 200"
 _DELETE_UNTOLD: Final = _DELETE_EXPIRED.replace("imdn = 0", "imdn <> 0") + f"    RETURNING {READ_MESSAGE}"
 _DELETE_EXPIRED_BINDINGS: Final = """
     WITH expired AS MATERIALIZED (
@@ -378,12 +418,13 @@ async def expire(connection: Connection, expires: Sequence[Expire], sql: Sql) ->
             now_s = expire.now_ms // 1000
             rows = await connection.fetch(sql(_DELETE_UNTOLD), now_s, UNTOLD_ROWS_MAX)
             untold = sorted((message_of(tuple(row)) for row in rows), key=lambda message: message.exp_time_s)
-            deleted = len(untold)
+            deleted, taken = len(untold), 0
             if deleted < UNTOLD_ROWS_MAX:
-                done = await connection.execute(sql(_DELETE_EXPIRED), now_s, EXPIRE_ROWS_MAX)
-                deleted += _count_of(done)
+                rows = await connection.fetch(sql(_DELETE_TOLD), now_s, EXPIRE_ROWS_MAX)
+                deleted += len(rows)
+                taken = sum(row[0] for row in rows)
             await connection.execute(sql(_DELETE_EXPIRED_BINDINGS), now_s, EXPIRE_ROWS_MAX)
-            answers.append(Expired(expire.token, deleted, tuple(untold)))
+            answers.append(Expired(expire.token, deleted, tuple(untold), taken))
     return answers
 
 

@@ -41,7 +41,7 @@ NEW_MESSAGE_COLUMNS: Final = (
 NEW_MESSAGE_WORDS: Final = ", ".join(f"{{{column}}}" for column in NEW_MESSAGE_COLUMNS)
 """The same as a list for :class:`msilo_storage.tables.Sql`."""
 
-MESSAGE_COLUMNS: Final = (*NEW_MESSAGE_COLUMNS, "id", "status", "reason")
+MESSAGE_COLUMNS: Final = (*NEW_MESSAGE_COLUMNS, "id", "status", "reason", "taken_by")
 """What is read, in the order that :func:`message_from` takes."""
 
 READ_MESSAGE: Final = ", ".join(f"silo.{{{column}}} AS {column}" for column in MESSAGE_COLUMNS)
@@ -114,6 +114,7 @@ def message_from(row: Sequence[Any]) -> Message:
         message_id=row[20],
         status=row[21],
         reason=row[22],
+        taken_by=row[23],
     )
 
 

@@ -5,7 +5,7 @@ from typing import Final, TypeAlias, TypeVar
 
 import msgspec
 
-from msilo_core.actions import Bind, Binding, Dump, Message, Outcome, Settle, StorageAction, StorageFailed
+from msilo_core.actions import Bind, Binding, Dump, Message, Outcome, Retry, Settle, StorageAction, StorageFailed
 from msilo_core.errors import PeerError, StorageError
 from msilo_core.registrar import Rebinding, Rejection, rebind
 from msilo_core.uri import Aor
@@ -14,18 +14,23 @@ from msilo_core.users import User
 __all__ = [
     "DUE_ROWS_MAX",
     "EXPIRE_ROWS_MAX",
+    "PAUSE_DOUBLED_MAX",
     "RETRY_ROWS_MAX",
+    "TAKEN",
     "UNTOLD_ROWS_MAX",
     "Changes",
     "Inventory",
     "RowError",
     "fold",
+    "is_lacked",
     "isolating_bad_rows",
     "leasable",
     "legible",
+    "look_again_at",
     "look_again_s",
     "page_of_users",
     "status_after",
+    "taken_by",
     "taken_over",
     "without_repeats",
 ]
@@ -45,6 +50,14 @@ so that no message is walked over again and again."""
 
 DUE_ROWS_MAX: Final = 10_000
 """Deferred messages that one :class:`msilo_core.Remind` looks at, those that have been due longest: as above."""
+
+TAKEN: Final = 200
+"""Column ``status`` of what a device took and is kept for others of its owner."""
+
+_DEVICES_MAX: Final = 64
+
+PAUSE_DOUBLED_MAX: Final = 5
+"""Times that the pause of a Retry doubles for what a device took: from half a minute to a quarter of an hour."""
 
 Inventory: TypeAlias = dict[Aor, dict[str, Binding]]
 """Bindings by owner and Contact URI."""
@@ -123,8 +136,8 @@ def leasable(waiting: Iterable[tuple[str, int, int]], dump: Dump, now_ms: int) -
     """Say how much of an inbox may be leased.
 
     Args:
-        waiting: node and end (Unix ms) of the lease of each waiting row, and when it is to be tried (Unix s), oldest
-            first.
+        waiting: node and end (Unix ms) of the lease of each waiting row, and when it is to be tried (Unix s; -1 for one
+            that a device took), oldest first.
         dump: who asks.
         now_ms: the present by the store's clock.
 
@@ -133,11 +146,13 @@ def leasable(waiting: Iterable[tuple[str, int, int]], dump: Dump, now_ms: int) -
         whether it is to be tried later.
     """
     count = 0
+    is_oldest = True
     for node, until_ms, next_time_s in waiting:
         if node != dump.node and until_ms > now_ms:
             return count, 0 if count else until_ms - now_ms, False
-        if not count and not dump.is_early and next_time_s > dump.now_ms // 1000:
+        if is_oldest and not dump.is_early and next_time_s > dump.now_ms // 1000:
             return 0, 0, True
+        is_oldest &= next_time_s < 0
         count += 1
     return count, 0, False
 
@@ -148,6 +163,29 @@ def taken_over(message: Message, lease_node: str) -> Message:
     Whoever leased it before, `lease_node`, and never said what became of it may have sent it: a phone may have it.
     """
     return msgspec.structs.replace(message, reached=message.reached + 1) if lease_node else message
+
+
+def is_lacked(taken: str, devices: Iterable[str]) -> bool:
+    """Say whether a message that some devices took, column ``taken_by``, is lacked by one of these."""
+    return not {*devices} <= {*taken.split()}
+
+
+def taken_by(taken: str, settle: Settle) -> str:
+    """Return the column ``taken_by`` after more devices took it."""
+    devices = dict.fromkeys([*settle.taken_by.split(), *taken.split()])
+    return " ".join([*devices][:_DEVICES_MAX])
+
+
+def look_again_at(retry: Retry, message: Message) -> Message:
+    """Return a message that was due and is left to who asked.
+
+    What a device took may be lacked by nobody who is there, or by one that another node reaches: each look is after
+    twice the pause of the last, so that it costs little.
+    """
+    if not message.status:
+        return msgspec.structs.replace(message, next_time_s=retry.now_s + retry.pause_s)
+    pause_s = retry.pause_s << min(message.attempts, PAUSE_DOUBLED_MAX)
+    return msgspec.structs.replace(message, next_time_s=retry.now_s + pause_s, attempts=message.attempts + 1)
 
 
 def look_again_s(dump: Dump) -> int:

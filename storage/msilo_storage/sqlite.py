@@ -412,7 +412,8 @@ class _Connection:
 
 _COUNT: Final = (
     "SELECT count(*) FILTER (WHERE {status} = 0), count(*) FILTER (WHERE {status} = 0 AND {snd_time} > 0),"
-    " count(*) FILTER (WHERE {status} <> 0), (SELECT count(*) FROM {silo_location}), (SELECT count(*) FROM subscriber)"
+    " count(*) FILTER (WHERE {status} <> 0 AND {status} <> 200),"
+    " (SELECT count(*) FROM {silo_location}), (SELECT count(*) FROM subscriber)"
     " FROM {silo}"
 )
 

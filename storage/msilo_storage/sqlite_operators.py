@@ -16,7 +16,7 @@ from msilo_storage.tables import Sql
 
 __all__ = ["find", "list_messages", "purge", "requeue", "stats"]
 
-_DEAD: Final = "silo.{status} <> 0"
+_DEAD: Final = "silo.{status} <> 0 AND silo.{status} <> 200"
 _OF_OWNER: Final = "silo.{username} = :username AND silo.{domain} = :domain"
 
 _LIST: Final = f"SELECT {READ_MESSAGE} FROM {{silo}} AS silo WHERE silo.{{id}} > :after AND "

@@ -35,6 +35,7 @@ from msilo_core.actions import (
     UserFound,
 )
 from msilo_core.registrar import Rejection, preferred
+from msilo_core.targets import devices_of
 from msilo_core.uri import Aor
 from msilo_core.users import User
 from msilo_storage.quotas import Kept, Question
@@ -57,7 +58,9 @@ from msilo_storage.rows import (
 from msilo_storage.rules import (
     DUE_ROWS_MAX,
     EXPIRE_ROWS_MAX,
+    PAUSE_DOUBLED_MAX,
     RETRY_ROWS_MAX,
+    TAKEN,
     UNTOLD_ROWS_MAX,
     Inventory,
     fold,
@@ -65,6 +68,7 @@ from msilo_storage.rules import (
     legible,
     look_again_s,
     status_after,
+    taken_by,
     taken_over,
     without_repeats,
 )
@@ -171,8 +175,7 @@ def look_up(connection: sqlite3.Connection, lookups: Sequence[LookUp], sql: Sql)
     for lookup in lookups:
         known = _bindings(connection, sql, lookup.owner)
         alive = tuple(sorted((b for b in known if b.expires_s > lookup.now_s), key=preferred))
-        waiting = bool(alive) and _has_waiting(connection, sql, lookup.owner, lookup.now_s)
-        answers.append(LookedUp(lookup.token, alive, waiting))
+        answers.append(LookedUp(lookup.token, alive, _is_awaited(connection, sql, lookup, alive)))
     return answers
 
 
@@ -200,7 +203,7 @@ def bind(connection: sqlite3.Connection, binds: Sequence[Bind], sql: Sql) -> lis
         if isinstance(result, Rejection):
             answers.append(Refused(bind.token, result.status, result.reason))
         else:
-            waiting = bool(result.bindings) and _has_waiting(connection, sql, bind.owner, bind.now_s)
+            waiting = _is_awaited(connection, sql, bind, result.bindings)
             answers.append(Bound(bind.token, result.bindings, waiting))
     return answers
 
@@ -214,7 +217,7 @@ def unbind(connection: sqlite3.Connection, unbinds: Sequence[Unbind], sql: Sql) 
     return [Unbound(unbind.token) for unbind in unbinds]
 
 
-LOOKED_FOR: Final = "{username}, {domain}, iif({status} = 0, next_time, 0)"
+LOOKED_FOR: Final = "{username}, {domain}, iif({status} IN (0, 200), next_time, 0)"
 """What :func:`hand_on` is to know of a row that leaves."""
 
 _HAND_ON: Final = (
@@ -235,11 +238,19 @@ _OF_OWNER: Final = "{username} = :username AND {domain} = :domain AND {status} =
 _ORDINARY: Final = f" FROM {{silo}} AS silo WHERE {_OF_OWNER} AND {{snd_time}} = 0"
 _DUE: Final = f" FROM {{silo}} AS silo WHERE {_OF_OWNER} AND {{snd_time}} > 0 AND {{snd_time}} <= :now_s"
 _READ_WAITING: Final = f"SELECT {READ_MESSAGE}, lease_node, lease_until"
-_OLDEST_WAITING: Final = (
+# What a device took, and one of these lacks.
+_LACKED: Final = (
+    " FROM {silo} AS silo WHERE {username} = :username AND {domain} = :domain AND {status} = 200"
+    " AND {exp_time} > :now_s AND (%s EXISTS (SELECT 1 FROM json_each(:devices) AS device"
+    " WHERE instr(' ' || silo.taken_by || ' ', ' ' || device.value || ' ') = 0))"
+)
+_WAITING: Final = (
     f"SELECT * FROM ({_READ_WAITING}{_ORDINARY} ORDER BY silo.{{id}} LIMIT :rows_max)"
     f" UNION ALL SELECT * FROM ({_READ_WAITING}{_DUE} ORDER BY +silo.{{id}} LIMIT :rows_max)"
-    " ORDER BY id LIMIT :rows_max"
 )
+_LATE: Final = _LACKED % "(next_time > 0 AND next_time <= :now_s) OR"
+_OR_LACKED: Final = f" UNION ALL SELECT * FROM ({_READ_WAITING}{_LATE} ORDER BY silo.{{id}} LIMIT :rows_max)"
+_OLDEST: Final = " ORDER BY id LIMIT :rows_max"
 _LEASE: Final = (
     f"UPDATE {{silo}} SET reached = reached + (lease_node <> ''), lease_node = ?, lease_until = ?, next_time = 0 {_ROW}"
 )
@@ -252,9 +263,15 @@ def dump(connection: sqlite3.Connection, dumps: Sequence[Dump], sql: Sql) -> lis
     for dump in dumps:
         owner = aor_values(dump.owner)
         asked = {**_inbox(dump.owner, dump.now_ms // 1000), "rows_max": dump.messages_max + 1}
-        rows = connection.execute(sql(_OLDEST_WAITING), asked).fetchall()
+        query = _WAITING + _OLDEST
+        if dump.devices:
+            asked["devices"] = _json(dump.devices)
+            query = _WAITING + _OR_LACKED + _OLDEST
+        rows = connection.execute(sql(query), asked).fetchall()
         found = [message_from(row) for row in rows]
-        waiting = [(*row[-2:], message.next_time_s) for row, message in zip(rows, found, strict=True)]
+        waiting = [
+            (*row[-2:], -1 if message.status else message.next_time_s) for row, message in zip(rows, found, strict=True)
+        ]
         count, busy_ms, is_early = leasable(waiting, dump, now_ms)
         free = found[:count]
         page = [
@@ -268,7 +285,7 @@ def dump(connection: sqlite3.Connection, dumps: Sequence[Dump], sql: Sql) -> lis
     return answers
 
 
-_RENEW: Final = f"UPDATE {{silo}} SET lease_until = ? {_ROW} AND lease_node = ? AND {{status}} = 0"
+_RENEW: Final = f"UPDATE {{silo}} SET lease_until = ? {_ROW} AND lease_node = ? AND {{status}} IN (0, 200)"
 
 
 def renew(connection: sqlite3.Connection, renewals: Sequence[Renew], sql: Sql) -> list[Renewed]:
@@ -285,19 +302,20 @@ def renew(connection: sqlite3.Connection, renewals: Sequence[Renew], sql: Sql) -
     return answers
 
 
-_HELD_ROW: Final = f"{_ROW} AND lease_node = ? AND {{status}} = 0"
+_HELD_ROW: Final = f"{_ROW} AND lease_node = ? AND {{status}} IN (0, 200)"
 _OVER: Final = (Outcome.DELIVERED, Outcome.WITHDRAWN, Outcome.REFUSED)
 # Measured: RETURNING doubles what it costs to delete a row.
 _LOOKED_FOR: Final = (
     f"SELECT {LOOKED_FOR} FROM {{silo}}"
-    " WHERE {id} IN (SELECT value FROM json_each(?)) AND {status} = 0 AND next_time > 0"
+    " WHERE {id} IN (SELECT value FROM json_each(?)) AND {status} IN (0, 200) AND next_time > 0"
 )
 _DELETE: Final = f"DELETE FROM {{silo}} {_ROW}"
 _RELEASE: Final = f"UPDATE {{silo}} SET lease_node = '', lease_until = 0, next_time = ? {_HELD_ROW}"
 _MISS: Final = f"UPDATE {{silo}} SET lease_node = '', lease_until = 0, next_time = ?, {{snd_time}} = 0 {_HELD_ROW}"
 _GIVE_BACK: Final = (
     "UPDATE {silo} SET lease_node = '', lease_until = 0, attempts = attempts + 1, reached = reached + ?,"
-    " {status} = ?, last_status = ?, reason = ?, next_time = ?,"
+    # Who says that of what a device has did not know it.
+    " {status} = iif({status} = 0, ?, {status}), last_status = ?, reason = ?, next_time = ?,"
     f" {{snd_time}} = iif(?, {{snd_time}}, 0), imdn = iif(?, 0, imdn) {_HELD_ROW}"
 )
 
@@ -317,6 +335,8 @@ def _settle(connection: sqlite3.Connection, settle: Settle, sql: Sql) -> Settled
     match settle.outcome:
         case Outcome.DELIVERED | Outcome.WITHDRAWN:
             cursor = connection.execute(sql(_DELETE), row)
+        case Outcome.TAKEN:
+            cursor = _take(connection, sql, settle, row)
         case Outcome.RELEASED:
             cursor = connection.execute(sql(_RELEASE), (settle.next_time_s, *row, settle.node))
         case Outcome.MISSED:
@@ -330,10 +350,30 @@ def _settle(connection: sqlite3.Connection, settle: Settle, sql: Sql) -> Settled
     return Settled(settle.token, lost=cursor.rowcount == 0)
 
 
+_TAKEN_BY: Final = f"SELECT taken_by, iif({{status}} = 0, next_time, 0) FROM {{silo}} {_ROW}"
+_TAKE: Final = (
+    f"UPDATE {{silo}} SET {{status}} = 200, imdn = 0, taken_by = ?, {{exp_time}} = min({{exp_time}}, ?) {_ROW}"
+)
+_TAKE_BACK: Final = (
+    "UPDATE {silo} SET lease_node = '', lease_until = 0, attempts = iif(?, attempts + 1, 0), next_time = ?"
+    f" {_HELD_ROW}"
+)
+
+
+def _take(connection: sqlite3.Connection, sql: Sql, settle: Settle, row: tuple[str, str, int]) -> sqlite3.Cursor:
+    taken, looked_for = connection.execute(sql(_TAKEN_BY), row).fetchone() or ("", 0)
+    if not settle.is_late:
+        back = (settle.next_time_s > 0, settle.next_time_s)
+        connection.execute(sql(_TAKE_BACK), (*back, *row, settle.node))
+    cursor = connection.execute(sql(_TAKE), (taken_by(taken, settle), settle.until_s, *row))
+    hand_on(connection, sql, [(*row[:2], looked_for)])
+    return cursor
+
+
 _DELETE_EXPIRED: Final = (
     "DELETE FROM {silo} WHERE {id} IN (SELECT {id} FROM {silo}"
     " WHERE {exp_time} <= :now_s AND lease_until <= :now_ms AND imdn = 0"
-    f" ORDER BY {{exp_time}} LIMIT :rows_max) RETURNING {LOOKED_FOR}"
+    f" ORDER BY {{exp_time}} LIMIT :rows_max) RETURNING {LOOKED_FOR}, {{status}}"
 )
 _EXPIRED_UNTOLD: Final = (
     f"SELECT {READ_MESSAGE} FROM {{silo}} AS silo"
@@ -353,12 +393,14 @@ def expire(connection: sqlite3.Connection, expires: Sequence[Expire], sql: Sql) 
         untold = tuple(map(message_from, connection.execute(sql(_EXPIRED_UNTOLD), values)))
         rows = [(*aor_values(message.owner), message.message_id) for message in untold]
         connection.executemany(sql(_DELETE), rows)
-        gone = [(*aor_values(message.owner), message.next_time_s if message.status == 0 else 0) for message in untold]
-        if len(gone) < UNTOLD_ROWS_MAX:
-            gone += connection.execute(sql(_DELETE_EXPIRED), values)
-        hand_on(connection, sql, gone)
+        gone = [(*aor_values(message.owner), message.next_time_s) for message in untold if not message.status]
+        told: list[tuple[str, str, int, int]] = []
+        if len(untold) < UNTOLD_ROWS_MAX:
+            told = connection.execute(sql(_DELETE_EXPIRED), values).fetchall()
+        hand_on(connection, sql, [*gone, *(row[:3] for row in told)])
         connection.execute(sql(_DELETE_EXPIRED_BINDINGS), values)
-        answers.append(Expired(expire.token, len(gone), untold))
+        taken = sum(row[3] == TAKEN for row in told)
+        answers.append(Expired(expire.token, len(untold) + len(told), untold, taken))
     return answers
 
 
@@ -412,13 +454,21 @@ def remind(connection: sqlite3.Connection, reminds: Sequence[Remind], sql: Sql) 
 
 _RETRIABLE: Final = (
     f"SELECT {{username}}, {{domain}}, {{id}}, next_time, {_IS_REGISTERED}, {_IS_OURS},"
-    " (SELECT max(first.next_time,"
+    " iif({status} = 200, next_time, (SELECT max(first.next_time,"
     " iif(first.lease_until > :now_ms, :now_s + (first.lease_until - :now_ms) / 1000 + 1, 0))"
     " FROM {silo} AS first WHERE first.{username} = silo.{username}"
     " AND first.{domain} = silo.{domain} AND first.{status} = 0 AND first.{snd_time} = 0 AND first.{exp_time} > :now_s"
     " ORDER BY first.{id} LIMIT 1"
-    ") FROM {silo} AS silo WHERE {status} = 0 AND next_time > 0 AND next_time <= :now_s AND {exp_time} > :now_s"
-    " AND {snd_time} = 0 AND lease_until <= :now_ms ORDER BY silo.next_time LIMIT :rows_max"
+    ")) FROM {silo} AS silo WHERE {status} IN (0, 200) AND next_time > 0 AND next_time <= :now_s"
+    " AND {exp_time} > :now_s AND ({snd_time} = 0 OR {status} = 200)"
+    " AND lease_until <= :now_ms ORDER BY silo.next_time LIMIT :rows_max"
+)
+
+
+# As rules.look_again_at has it.
+_LEAVE: Final = (
+    f"UPDATE {{silo}} SET next_time = ? + (? << iif({{status}} = 200, min(attempts, {PAUSE_DOUBLED_MAX}), 0)),"
+    f" attempts = attempts + ({{status}} = 200) {_ROW}"
 )
 
 
@@ -431,6 +481,7 @@ def retry(connection: sqlite3.Connection, retries: Sequence[Retry], sql: Sql) ->
         }  # fmt: skip
         owners: dict[Aor, None] = {}
         put_off: list[tuple[int, str, str, int]] = []
+        left: list[tuple[int, int, str, str, int]] = []
         found = connection.execute(sql(_RETRIABLE), values)
         for username, domain, message_id, due_s, is_registered, is_ours, first_s in found:
             owner = Aor(username, domain)
@@ -440,16 +491,18 @@ def retry(connection: sqlite3.Connection, retries: Sequence[Retry], sql: Sql) ->
                 put_off.append((0, username, domain, message_id))
             elif is_ours and (owner in owners or len(owners) < retry.owners_max):
                 owners[owner] = None
-                put_off.append((retry.now_s + retry.pause_s, username, domain, message_id))
+                left.append((retry.now_s, retry.pause_s, username, domain, message_id))
             elif not is_ours and due_s <= retry.now_s - retry.pause_s:
                 put_off.append((retry.now_s + retry.pause_s, username, domain, message_id))
         connection.executemany(sql(_LOOK_AGAIN), put_off)
+        connection.executemany(sql(_LEAVE), left)
         answers.append(Due(retry.token, tuple(owners)))
     return answers
 
 
 _BINDINGS: Final = f"SELECT {', '.join(BINDING_COLUMNS)} FROM {{silo_location}} WHERE username = ? AND domain = ?"
 _IS_WAITING: Final = f"SELECT EXISTS (SELECT 1{_ORDINARY}) OR EXISTS (SELECT 1{_DUE})"
+_IS_LACKED: Final = f"SELECT EXISTS (SELECT 1{_LACKED % ''})"
 
 
 def _bindings(connection: sqlite3.Connection, sql: Sql, owner: Aor) -> list[Binding]:
@@ -467,9 +520,19 @@ def _is_repeat(connection: sqlite3.Connection, sql: Sql, message: Message) -> bo
     return key is not None and connection.execute(sql(_REPEATED), key).fetchone() is not None
 
 
-def _has_waiting(connection: sqlite3.Connection, sql: Sql, owner: Aor, now_s: int) -> bool:
-    (is_waiting,) = connection.execute(sql(_IS_WAITING), _inbox(owner, now_s)).fetchone()
+def _is_awaited(connection: sqlite3.Connection, sql: Sql, asked: LookUp | Bind, alive: Sequence[Binding]) -> bool:
+    if not alive:
+        return False
+    inbox = _inbox(asked.owner, asked.now_s)
+    (is_waiting,) = connection.execute(sql(_IS_WAITING), inbox).fetchone()
+    if not is_waiting and asked.each:
+        inbox["devices"] = _json(devices_of(alive))
+        (is_waiting,) = connection.execute(sql(_IS_LACKED), inbox).fetchone()
     return bool(is_waiting)
+
+
+def _json(devices: Sequence[str]) -> str:
+    return msgspec.json.encode(devices).decode()
 
 
 def _inbox(owner: Aor, now_s: int) -> dict[str, Any]:

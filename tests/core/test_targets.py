@@ -1,10 +1,11 @@
 """Where a binding is reached."""
 
+import msgspec
 import pytest
 
 from msilo_core import Binding, Flow
 from msilo_core.fields import parse_hops
-from msilo_core.targets import Target, capable, routed, target_of
+from msilo_core.targets import Target, capable, device_of, devices_of, routed, target_of
 from tests.core.world import World
 
 HERE, PHONE = ("192.0.2.9", 5060), ("192.0.2.1", 40_000)
@@ -75,3 +76,13 @@ def test_no_route() -> None:
 def test_who_takes_message(methods: str, takes: bool) -> None:
     now = World().now
     assert bool(capable([binding("sip:bob@h", methods=methods)], now)) is takes
+    assert bool(devices_of([binding("sip:bob@h", methods=methods)])) is takes
+
+
+def test_device_is_known_by_its_instance_or_by_its_contact() -> None:
+    first = binding("sip:bob@h")
+    named = msgspec.structs.replace(first, instance="<urn:uuid:1>")
+    assert device_of(first) == "82695098d42bc5aa"
+    assert device_of(named) == device_of(msgspec.structs.replace(named, contact="sip:bob@elsewhere"))
+    assert devices_of([first, named, first]) == (device_of(first), device_of(named))
+    assert device_of(msgspec.structs.replace(first, instance="\udcff"))

@@ -197,8 +197,11 @@ class TestShow:
             {"lease_node": "one", "lease_until": soon_ms, "attempts": 1, "last_status": 486, "reason": "Busy"},
             {"snd_time": 1_900_000_000, "next_time": 1_900_000_000},
             {"status": 1, "exp_time": 2**62},
+            {"status": 200, "taken_by": "0123456789abcdef fedcba9876543210"},
         )
-        first, second, third = (silo(storage, "show", n) for n in "123")
+        first, second, third, taken = (silo(storage, "show", n) for n in "1234")
+        assert "\nstate: delivered, kept for late devices; 2 need it no more\n" in taken
+        assert "\nnext attempt: at the next REGISTER\n" in taken
         assert re.search(rf"\nstate: being delivered by one, until {TIME}\n", first)
         assert "\nlast answer: 486 Busy\n" in first
         assert "\nstate: deferred to 2030-03-17T17:46:40Z\n" in second
@@ -281,10 +284,19 @@ class TestStats:
         assert fields.pop("oldest_age_s") >= 2 * 86_400
         assert re.fullmatch(TIME, fields.pop("oldest"))
         assert fields == {
-            "waiting": 3, "deferred": 1, "being_delivered": 0, "dead": 3, "dead_by_status": {"403": 2, "488": 1},
-            "body_bytes": 0,
+            "waiting": 3, "deferred": 1, "being_delivered": 0, "kept_for_late_devices": 0, "dead": 3,
+            "dead_by_status": {"403": 2, "488": 1}, "body_bytes": 0,
             "owners": [{"owner": BOB, "messages": 5}, {"owner": "sip:carol@example.com", "messages": 1}],
         }  # fmt: skip
         assert silo(storage, "stats", "--owner", "sip:dave@example.com") == (
             "waiting: 0, 0 of them deferred\nbeing delivered: 0\nset aside: 0\noctets of bodies: 0\n"
         )
+
+    def test_what_is_kept_for_late_devices(self, storage: str) -> None:
+        insert(storage, {"status": 200, "taken_by": "0123456789abcdef"}, {"status": 403})
+        assert silo(storage, "stats") == (
+            "waiting: 0, 0 of them deferred\nbeing delivered: 0\nkept for late devices: 1\nset aside: 1\n"
+            f"    with 403: 1\noctets of bodies: 0\nowners with the most:\n    {BOB}: 2\n"
+        )
+        (fields,) = silo_json(storage, "stats")
+        assert (fields["waiting"], fields["kept_for_late_devices"], fields["dead"]) == (0, 1, 1)

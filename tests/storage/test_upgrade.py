@@ -136,12 +136,21 @@ class TestUpgrade:
     async def test_what_an_older_release_made_is_completed(self, kamailio: Kamailio) -> None:
         await create_schema(kamailio.url)
         kamailio.execute("DROP INDEX silo_due_idx; DROP INDEX silo_repeat_idx; DROP TABLE silo_location")
-        kamailio.execute("DROP INDEX silo_retry_idx; ALTER TABLE silo DROP COLUMN next_time")
+        kamailio.execute("DROP INDEX silo_again_idx; ALTER TABLE silo DROP COLUMN next_time")
         with pytest.raises(SchemaError, match=r"lacks table silo_location, column silo\.next_time: run `msilo db upgr"):
             async with open_store(kamailio.url, create=False):
                 pass
         await upgrade_schema(kamailio.url)
         assert (await examine(kamailio.url)).complaint == ""
+
+    async def test_an_index_that_an_older_release_had_goes(self, kamailio: Kamailio) -> None:
+        await create_schema(kamailio.url)
+        kamailio.execute("DROP INDEX silo_again_idx")
+        kamailio.execute("CREATE INDEX silo_retry_idx ON silo (next_time) WHERE status = 0 AND next_time > 0")
+        await upgrade_schema(kamailio.url)
+        names = "SELECT indexname FROM pg_indexes" if kamailio.is_postgres else "SELECT name FROM sqlite_master"
+        found = {name for (name,) in kamailio.query(names)}
+        assert found & {"silo_retry_idx", "silo_again_idx"} == {"silo_again_idx"}
 
     async def test_where_there_is_nothing_to_upgrade(self, kamailio: Kamailio) -> None:
         with pytest.raises(SchemaError, match=r"lacks table silo: run `msilo db init --storage "):
@@ -203,7 +212,7 @@ class TestUpgradeOfPostgres:
         names = {name for (name,) in on_postgres.query("SELECT indexname FROM pg_indexes WHERE tablename = 'silo'")}
         assert names == {
             "silo_pkey", "other", "silo_owner_idx", "silo_waiting_idx", "silo_deferred_idx", "silo_due_idx",
-            "silo_expiry_idx", "silo_imdn_idx", "silo_repeat_idx", "silo_retry_idx", "silo_dead_idx",
+            "silo_expiry_idx", "silo_imdn_idx", "silo_repeat_idx", "silo_again_idx", "silo_taken_idx", "silo_dead_idx",
         }  # fmt: skip
 
     async def test_nothing_is_cut_any_more(self, on_postgres: Kamailio) -> None:

@@ -48,6 +48,7 @@ __all__ = [
     "retry",
     "settle",
     "stores",
+    "take",
 ]
 
 BOB = Aor("bob", "example.com")
@@ -119,9 +120,11 @@ async def dump(
     lease_ms: int = 10_000,
     is_early: bool = True,
     messages_max: int = 100,
+    devices: tuple[str, ...] = (),
 ) -> Dumped:
     """Lease messages of one owner."""
-    (answer,) = await store.dump([Dump(next(_tokens), owner, messages_max, node, now_ms, lease_ms, is_early)])
+    asked = Dump(next(_tokens), owner, messages_max, node, now_ms, lease_ms, is_early, devices)
+    (answer,) = await store.dump([asked])
     assert isinstance(answer, Dumped)
     return answer
 
@@ -139,6 +142,26 @@ async def settle(
 ) -> bool:
     """Settle one message; return whether it was ours."""
     told = Settle(next(_tokens), owner, message_id, node, outcome, status, reason, next_time_s)
+    (answer,) = await store.settle([told])
+    assert isinstance(answer, Settled)
+    return not answer.lost
+
+
+async def take(
+    store: Storage,
+    message_id: int,
+    devices: str = "",
+    *,
+    node: str = "one",
+    next_time_s: int = 0,
+    until_s: int = NOW_S + 500,
+    is_late: bool = False,
+) -> bool:
+    """Settle one message of Bob's that devices took; return whether it was there."""
+    told = Settle(
+        next(_tokens), BOB, message_id, node, Outcome.TAKEN,
+        next_time_s=next_time_s, taken_by=devices, until_s=until_s, is_late=is_late,
+    )  # fmt: skip
     (answer,) = await store.settle([told])
     assert isinstance(answer, Settled)
     return not answer.lost

@@ -163,6 +163,8 @@ def stats(database: Database, owner: str | None, as_json: bool) -> None:
     if totals.oldest_inc_time_s:
         click.echo(f"oldest: {_utc(totals.oldest_inc_time_s)}, {_age(age_s)} ago")
     click.echo(f"being delivered: {totals.leased}")
+    if totals.taken:
+        click.echo(f"kept for late devices: {totals.taken}")
     click.echo(f"set aside: {totals.dead}")
     for status, count in totals.dead_by_status.items():
         click.echo(f"    with {status}: {count}")
@@ -313,6 +315,7 @@ def _totals_fields(totals: Totals, age_s: int) -> dict[str, Any]:
         "waiting": totals.waiting,
         "deferred": totals.deferred,
         "being_delivered": totals.leased,
+        "kept_for_late_devices": totals.taken,
         "dead": totals.dead,
         "dead_by_status": {str(status): count for status, count in totals.dead_by_status.items()},
         "oldest": _time_or_none(totals.oldest_inc_time_s),
@@ -346,7 +349,7 @@ def _lines(entry: Entry) -> Iterator[str]:
     yield f"attempts: {message.attempts}"
     if entry.last_status or message.reason:
         yield f"last answer: {entry.last_status or 'none'} {message.reason}".rstrip()
-    if not message.status:
+    if message.status in (0, 200):
         yield f"next attempt: {_time_or_none(message.next_time_s) or 'at the next REGISTER'}"
     yield f"repeats: {entry.repeats}"
     yield f"Call-ID: {message.callid}"
@@ -363,10 +366,12 @@ def _lines(entry: Entry) -> Iterator[str]:
 
 def _state(entry: Entry) -> str:
     message = entry.message
-    if message.status:
+    if message.status not in (0, 200):
         return f"set aside with {message.status} {message.reason}".rstrip()
     if entry.lease_node:
         return f"being delivered by {entry.lease_node}, until {_utc(entry.lease_until_ms // 1000)}"
+    if message.status:
+        return f"delivered, kept for late devices; {len(message.taken_by.split())} need it no more"
     if message.snd_time_s:
         return f"deferred to {_utc(message.snd_time_s)}"
     return "waits"

@@ -15,7 +15,8 @@ CREATE TABLE IF NOT EXISTS {silo} (
     -- As Kamailio's blob encoder writes it: the literal text `\x`, then the octets in hexadecimal.
     {extra_hdrs} TEXT,
     {callid}     VARCHAR NOT NULL DEFAULT '',
-    -- 0: waits for delivery; otherwise set aside, with the status of the response that did it.
+    -- 0: waits for delivery; 200: a device took it, and it is kept for others of its owner; otherwise set aside, with
+    -- the status of the response that did it.
     {status}     INTEGER NOT NULL DEFAULT 0
 );
 
@@ -32,7 +33,7 @@ CREATE INDEX IF NOT EXISTS {silo_expiry_idx} ON {silo} ({exp_time});
 CREATE INDEX IF NOT EXISTS {silo_due_idx} ON {silo} ({snd_time}) WHERE {status} + 0 = 0 AND {snd_time} > 0;
 
 -- Those that were set aside, of all owners, for an operator.
-CREATE INDEX IF NOT EXISTS {silo_dead_idx} ON {silo} ({id}) WHERE {status} <> 0;
+CREATE INDEX IF NOT EXISTS {silo_dead_idx} ON {silo} ({id}) WHERE {status} <> 0 AND {status} <> 200;
 
 ALTER TABLE {silo}
     ALTER COLUMN {src_addr} TYPE VARCHAR,
@@ -60,6 +61,8 @@ ALTER TABLE {silo}
     ADD COLUMN IF NOT EXISTS last_status INTEGER NOT NULL DEFAULT 0,
     ADD COLUMN IF NOT EXISTS next_time   BIGINT  NOT NULL DEFAULT 0,
     ADD COLUMN IF NOT EXISTS reason      TEXT    NOT NULL DEFAULT '',
+    -- Devices that need it no more, separated by blanks, where each is to have it.
+    ADD COLUMN IF NOT EXISTS taken_by    TEXT    NOT NULL DEFAULT '',
     -- Who delivers it at present, and until when (Unix ms) nobody else may.
     ADD COLUMN IF NOT EXISTS lease_node  TEXT    NOT NULL DEFAULT '',
     ADD COLUMN IF NOT EXISTS lease_until BIGINT  NOT NULL DEFAULT 0;
@@ -73,7 +76,12 @@ CREATE INDEX IF NOT EXISTS {silo_deferred_idx} ON {silo} ({username}, {domain}, 
     WHERE {status} = 0 AND {snd_time} > 0;
 
 -- Those that are to be tried again, of all owners. The sum keeps it from being taken to find those of one.
-CREATE INDEX IF NOT EXISTS {silo_retry_idx} ON {silo} (next_time) WHERE {status} + 0 = 0 AND next_time > 0;
+CREATE INDEX IF NOT EXISTS {silo_again_idx} ON {silo} (next_time) WHERE {status} + 0 IN (0, 200) AND next_time > 0;
+-- What an earlier version had in its place knows nothing of what a device took.
+DROP INDEX IF EXISTS {silo_retry_idx};
+
+-- Those of an owner that a device took, kept for others.
+CREATE INDEX IF NOT EXISTS {silo_taken_idx} ON {silo} ({username}, {domain}, {id}) WHERE {status} = 200;
 
 -- Those whose sender is to be told when they expire.
 CREATE INDEX IF NOT EXISTS {silo_imdn_idx} ON {silo} ({exp_time}) WHERE imdn <> 0;

@@ -14,7 +14,8 @@ CREATE TABLE IF NOT EXISTS {silo} (
     {body}        BLOB,
     {extra_hdrs}  BLOB,
     {callid}      TEXT    NOT NULL DEFAULT '',
-    -- 0: waits for delivery; otherwise set aside, with the status of the response that did it.
+    -- 0: waits for delivery; 200: a device took it, and it is kept for others of its owner; otherwise set aside, with
+    -- the status of the response that did it.
     {status}      INTEGER NOT NULL DEFAULT 0,
 
     -- CSeq number; -1 where Kamailio wrote the row.
@@ -35,6 +36,8 @@ CREATE TABLE IF NOT EXISTS {silo} (
     last_status INTEGER NOT NULL DEFAULT 0,
     next_time   INTEGER NOT NULL DEFAULT 0,
     reason      TEXT    NOT NULL DEFAULT '',
+    -- Devices that need it no more, separated by blanks, where each is to have it.
+    taken_by    TEXT    NOT NULL DEFAULT '',
     -- Who delivers it at present, and until when (Unix ms) nobody else may.
     lease_node  TEXT    NOT NULL DEFAULT '',
     lease_until INTEGER NOT NULL DEFAULT 0
@@ -54,10 +57,15 @@ CREATE INDEX IF NOT EXISTS {silo_deferred_idx} ON {silo} ({username}, {domain}, 
 CREATE INDEX IF NOT EXISTS {silo_due_idx} ON {silo} ({snd_time}) WHERE {status} = 0 AND {snd_time} > 0;
 
 -- Those that are to be tried again, of all owners.
-CREATE INDEX IF NOT EXISTS {silo_retry_idx} ON {silo} (next_time) WHERE {status} = 0 AND next_time > 0;
+CREATE INDEX IF NOT EXISTS {silo_again_idx} ON {silo} (next_time) WHERE {status} IN (0, 200) AND next_time > 0;
+-- What an earlier version had in its place knows nothing of what a device took.
+DROP INDEX IF EXISTS {silo_retry_idx};
+
+-- Those of an owner that a device took, kept for others.
+CREATE INDEX IF NOT EXISTS {silo_taken_idx} ON {silo} ({username}, {domain}, {id}) WHERE {status} = 200;
 
 -- Those that were set aside, of all owners, for an operator.
-CREATE INDEX IF NOT EXISTS {silo_dead_idx} ON {silo} ({id}) WHERE {status} <> 0;
+CREATE INDEX IF NOT EXISTS {silo_dead_idx} ON {silo} ({id}) WHERE {status} <> 0 AND {status} <> 200;
 
 CREATE INDEX IF NOT EXISTS {silo_expiry_idx} ON {silo} ({exp_time});
 
