@@ -1,6 +1,6 @@
 """What the engine is told before it starts."""
 
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
 import msgspec
 
@@ -10,12 +10,15 @@ from msilo_core.fields.numbers import DELTA_SECONDS_MAX
 from msilo_core.flow import TransportName
 from msilo_core.parameters import SiloConfig
 
-__all__ = ["Account", "AuthConfig", "Config", "DeliveryConfig", "PathMode", "TransportName"]
+__all__ = ["Account", "AuthConfig", "Config", "DeliveryConfig", "Devices", "PathMode", "TransportName"]
 
 _WINDOW_MAX: Final = 256
 
 PathMode: TypeAlias = Literal["strict", "lazy"]
 """See :class:`Config`."""
+
+Devices: TypeAlias = Literal["any", "each"]
+"""See :class:`DeliveryConfig`."""
 
 
 class AuthConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,10 +77,15 @@ class DeliveryConfig(msgspec.Struct, frozen=True, kw_only=True):
         retry_look_s: how often to look for messages that are to be tried again, or were left by a node that is gone, 1
             or more.
         window: most messages of one inbox outstanding to an owner whose only contact is reached by a stream, which
-            avoids congestion by itself, 1 to 256, and no more than a page has; else one (RFC 3428 section 8). Where a
-            phone does not take one of them for now, those behind it that were on their way overtake it.
+            avoids congestion by itself, 1 to 256, and no more than a page has; else, and where `devices` is ``each``,
+            one (RFC 3428 section 8). Where a phone does not take one of them for now, those behind it that were on
+            their way overtake it.
         account: what answers a 401 or 407 that comes from the outbound proxy for the account's realm, which must be
             given: the phones behind the proxy can ask too. None: nothing.
+        devices: of an owner with several: ``any``, a message is delivered when one took it; ``each``, it is kept for
+            those that lack it, and every message for somebody who is there is stored first. With an outbound proxy it
+            is always ``any``: which devices there are only the proxy knows.
+        device_window_s: how long it is kept after the first took it, 1 to 2**32 - 1, and no longer than it lives.
     """
 
     lease_s: int = 15
@@ -86,9 +94,14 @@ class DeliveryConfig(msgspec.Struct, frozen=True, kw_only=True):
     retry_look_s: int = 5
     window: int = 1
     account: Account | None = None
+    devices: Devices = "any"
+    device_window_s: int = 86_400
 
     def __post_init__(self) -> None:
-        for name, low in (("lease", 3), ("retry_min", 1), ("retry_max", 1), ("retry_look", 1)):
+        if self.devices not in get_args(Devices):
+            raise LocalError(f"devices = {self.devices!r} is not one of {' or '.join(get_args(Devices))}: give one")
+        lowest = {"lease": 3, "retry_min": 1, "retry_max": 1, "retry_look": 1, "device_window": 1}
+        for name, low in lowest.items():
             value: int = getattr(self, f"{name}_s")
             if not low <= value <= DELTA_SECONDS_MAX:
                 raise LocalError(f"{name} = {value} is out of range: give {low} to {DELTA_SECONDS_MAX}")
@@ -147,6 +160,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     t2_ms: int = 4_000
     t4_ms: int = 5_000
     silo: SiloConfig = SiloConfig()
+
+    @property
+    def is_each(self) -> bool:
+        """Whether each device of an owner is to have each message."""
+        return self.delivery.devices == "each" and not self.silo.outbound_proxy
 
     def __post_init__(self) -> None:
         if not 0 < self.expires_min_s <= self.expires_default_s <= self.expires_max_s <= DELTA_SECONDS_MAX:

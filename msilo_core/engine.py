@@ -148,6 +148,7 @@ class Engine(Element):
             fail_call=self._fail_call,
             refuse=self.call_reply,
             refused=self._reports.failed,
+            keeps=self._intake.keeps,
         )
         self._housekeeping = Housekeeping(
             config, RETRY_PAUSE_S, self._limits, self._desk, self.statistics, self._deliver, self._reports, now
@@ -334,7 +335,7 @@ class Engine(Element):
             return self._overload(request, flow, now)
         registrations = self._silo.expect(owner)
         token = self._desk.issue(Share.LOOK_UP, partial(self._located, call, registrations), _ignore, now)
-        return [LookUp(token, owner, now.unix_s)]
+        return [LookUp(token, owner, now.unix_s, self._config.is_each)]
 
     def _overload(self, request: Request, flow: Flow, now: Moment, wait_ms: int = 0) -> list[Action]:
         """Refuse what there is no room for, and keep nothing of it; `wait_ms`: until there is, where that is known."""
@@ -483,7 +484,7 @@ class Engine(Element):
         return [
             Bind(
                 token, call.owner, now.unix_s, change.callid, change.cseq, change.contacts, change.remove_all,
-                self._limits.bindings_per_aor_max, self._limits.bindings_bytes_max,
+                self._limits.bindings_per_aor_max, self._limits.bindings_bytes_max, self._config.is_each,
             )
         ]  # fmt: skip
 
@@ -585,7 +586,8 @@ class Engine(Element):
         self, owner: Aor, contact: str | None, extra_hdrs: str | None, now: Moment, *, is_asked: bool = False
     ) -> list[Action]:
         handler = partial(self._dump_located, owner, contact, extra_hdrs, is_asked, self._silo.expect(owner))
-        return [LookUp(self._desk.issue(Share.LOOK_UP, handler, _ignore, now), owner, now.unix_s)]
+        token = self._desk.issue(Share.LOOK_UP, handler, _ignore, now)
+        return [LookUp(token, owner, now.unix_s, self._config.is_each)]
 
     def _deliver(self, owner: Aor, now: Moment) -> list[Action]:
         if self._desk.is_full(Share.LOOK_UP):

@@ -5,6 +5,9 @@ when all before it have failed, or when its user says that the head start is ove
 switched off gives no answer. By then a phone may have left or moved, so that the user is asked for each target again.
 A 6xx ends that: "it MUST NOT create any new branches in this context".
 
+The first that takes it decides. Where each device is to have it, all are waited for, until its user is in a hurry
+(:meth:`Fork.hurry`).
+
 RFC 5393 section 5 bounds how many branches there may be at the same time, here and at whoever forks the request after
 us: each branch gets its share of the request's Max-Breadth, and what the share does not suffice for waits its turn.
 """
@@ -89,12 +92,15 @@ class Fork(Generic[S]):
         row: the row that the message was stored in after the fork was decided, by owner and number, or None; for the
             user.
         taken: a target took it; for the user.
+        devices: devices by the contacts that they are tried at, where each is to have it; for the user.
+        is_each: each device is to have it.
+        finals: the final status of each target, by contact.
     """
 
     __slots__ = (
-        "_best", "_challenges", "_clients", "_decided", "_entropy", "_follow", "_groups", "_limit", "_mark",
-        "_pending", "_rank", "_renew", "_serialise", "_share", "_user", "_was_received", "answered_by", "contacts",
-        "row", "statuses", "subject", "taken",
+        "_awaits_all", "_best", "_challenges", "_clients", "_decided", "_entropy", "_first", "_follow", "_groups",
+        "_limit", "_mark", "_pending", "_rank", "_renew", "_serialise", "_share", "_user", "_was_received",
+        "answered_by", "contacts", "devices", "finals", "is_each", "row", "statuses", "subject", "taken",
     )  # fmt: skip
 
     def __init__(
@@ -111,6 +117,7 @@ class Fork(Generic[S]):
         follow: Follow | None = None,
         max_breadth: int = MAX_BREADTH,
         mark: str = "",
+        devices: dict[str, str] | None = None,
     ) -> None:
         """Make a fork that has sent nothing yet.
 
@@ -126,6 +133,7 @@ class Fork(Generic[S]):
             follow: is asked of each failure whether it leads on; none does if None.
             max_breadth: most branches at the same time, at least 1.
             mark: second part of each branch, which tells a loop (RFC 5393 section 4.2.1), or empty.
+            devices: devices by contact, where each is to have it.
         """
         self.subject = subject
         self.contacts = frozenset(target.contact for target in targets)
@@ -133,6 +141,11 @@ class Fork(Generic[S]):
         self.statuses: list[int] = []
         self.row: tuple[Aor, int] | None = None
         self.taken = False
+        self.devices: dict[str, str] = devices or {}
+        self.is_each = bool(devices)
+        self.finals: dict[str, int] = {}
+        self._awaits_all = bool(devices)
+        self._first: tuple[int, Response | None, Flow] | None = None
         self._user = user
         self._serialise = serialise
         self._renew = renew
@@ -162,6 +175,11 @@ class Fork(Generic[S]):
         return bool(self._pending or self._groups)
 
     @property
+    def is_patient(self) -> bool:
+        """Whether all are waited for."""
+        return self._awaits_all and not self._decided
+
+    @property
     def may_be_known(self) -> bool:
         """Whether a target may have the request: it answered, or may yet, or its answer was lost."""
         return bool(self._pending) or self._was_received
@@ -183,12 +201,14 @@ class Fork(Generic[S]):
         if status < 200:
             return []
         target = self._pending.pop(transaction.branch)
-        if status >= 300:
+        if status < 300:
+            self.finals[target.contact] = status
+        else:
             if self._follow is not None and response is not None and not self._decided:
                 further = self._follow(target, response, now)
                 if further is not None:
                     return self._try([further], now)
-            self._weigh(transaction.flow, status, response)
+            self._weigh(target.contact, transaction.flow, status, response)
         return self._end(target, transaction.flow, status, response, now)
 
     def challenges_beside(self, response: Response) -> list[str]:
@@ -203,8 +223,13 @@ class Fork(Generic[S]):
 
     def give_up(self, now: Moment) -> list[Action]:
         """Wait no longer: decide by what there is. The branches go on and are told to the user as they end."""
-        status, response, flow = self._best or (TIMED_OUT, None, None)
+        status, response, flow = self._first or self._best or (TIMED_OUT, None, None)
         return self._decide(status, response, flow, now)
+
+    def hurry(self, now: Moment, *, is_taken: bool = False) -> list[Action]:
+        """Wait for all no longer: decide if a target took it, or it `is_taken` by others; else when one takes it."""
+        self._awaits_all = False
+        return self.give_up(now) if self._first is not None or is_taken else []
 
     def abandon(self) -> None:
         """Send nothing any more; let the user not be told of a decision, only of branches that end."""
@@ -222,8 +247,9 @@ class Fork(Generic[S]):
         while self.has_more and not self._pending:
             actions += self._try_next(now)
         if not self._pending:
-            assert self._best is not None, "those of the first group have failed"
-            actions += self._decide(*self._best, now)
+            answer = self._first or self._best
+            assert answer is not None, "those of the first group have ended"
+            actions += self._decide(*answer, now)
         return actions
 
     def _try(self, targets: list[Target], now: Moment) -> list[Action]:
@@ -245,21 +271,24 @@ class Fork(Generic[S]):
             actions += self._clients.begin(branch, "MESSAGE", target.flow, data, self, now)
         # All are weighed before the first of them may decide.
         for target, status in ended:
-            self._weigh(target.flow, status, None)
+            self._weigh(target.contact, target.flow, status, None)
         for target, status in ended:
             actions += self._end(target, target.flow, status, None, now)
         return actions
 
     def _end(self, target: Target, flow: Flow, status: int, response: Response | None, now: Moment) -> list[Action]:
         actions: list[Action] = []
-        if status < 300:
+        if status < 300 and self._awaits_all:
+            self._first = self._first or (status, response, flow)
+        if status < 300 and not self._awaits_all:
             actions += self._decide(status, response, flow, now)
         elif not self._pending:
             actions += self._go_on(now)
         actions += self._user.branch_ended(self, target, status, now)
         return actions
 
-    def _weigh(self, flow: Flow, status: int, response: Response | None) -> None:
+    def _weigh(self, contact: str, flow: Flow, status: int, response: Response | None) -> None:
+        self.finals[contact] = status
         self.statuses.append(status)
         self._was_received |= response is not None or status == TIMED_OUT
         if status >= 600:

@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from msilo_core.actions import Binding, Message
+from msilo_core.actions import Binding, Message, Settle
 from msilo_core.fork import Fork
 from msilo_core.route import Call
 from msilo_core.targets import Target
@@ -40,6 +40,13 @@ class Inbox:
         withdrawn_next: numbers of messages that are to be withdrawn when the outcome that is being recorded is.
         settling: numbers of messages whose outcome is not recorded yet; no page is leased until it is, or a message
             that was just delivered could be in it again.
+        taken_next: what is to be recorded of messages when the outcome that is being recorded is: devices took them
+            late.
+        walkers: devices that the page is for and that have taken all before it, where each device is to have each
+            message.
+        left_out: devices that did not take what was sent to them, and until when (Unix s) they get nothing, unless a
+            REGISTER comes before, or the application asks.
+        is_walk_early: the page has what was to be tried later, too.
         stream: the one target of the first of `sending`, if it is reached by a stream, which more can follow it on.
         sending: what is being sent of `page` and not decided, in its order.
         fork: what is being relayed and not decided.
@@ -48,8 +55,9 @@ class Inbox:
 
     __slots__ = (
         "arriving", "bindings", "busy", "dump_wanted", "extra_hdrs", "fork", "has_stored", "has_turn",
-        "is_asked_again", "is_early", "lease", "lease_end_ms", "lease_spent", "leasing", "line", "owner", "page",
-        "registrations", "renewing", "sending", "settling", "storing", "stream", "withdrawn", "withdrawn_next",
+        "is_asked_again", "is_early", "is_walk_early", "lease", "lease_end_ms", "lease_spent", "leasing", "left_out",
+        "line", "owner", "page", "registrations", "renewing", "sending", "settling", "storing", "stream",
+        "taken_next", "walkers", "withdrawn", "withdrawn_next",
     )  # fmt: skip
 
     def __init__(self, owner: Aor) -> None:
@@ -74,6 +82,10 @@ class Inbox:
         self.settling: set[int] = set()
         self.withdrawn: set[int] = set()
         self.withdrawn_next: set[int] = set()
+        self.taken_next: dict[int, Settle] = {}
+        self.walkers: set[str] = set()
+        self.left_out: dict[str, int] = {}
+        self.is_walk_early = False
         self.stream: Target | None = None
         self.sending: deque[Fork[Aor]] = deque()
         self.fork: Fork[Aor] | None = None

@@ -97,6 +97,14 @@ class Intake:
             raise AlreadyExpired("it expired on the way")
         return row
 
+    def keeps(self, request: Request) -> bool:
+        """Say whether a MESSAGE is one to keep, as far as it says so itself."""
+        try:
+            is_kept = not is_delivery(request) and refuse_extensions(request, "require") is None
+            return is_kept and request.expires_s != 0 and not self._is_passing(request)
+        except PeerError:
+            return False
+
     def _is_passing(self, request: Request) -> bool:
         """Say whether a MESSAGE is a notice of somebody typing (RFC 3994); refuse one of another type than is kept."""
         if not self._content_types and "iscomposing" not in request.content_type.lower():

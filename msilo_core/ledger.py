@@ -1,6 +1,6 @@
 """The outcomes of messages on their way into the store: each until it is recorded."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final, TypeAlias
 
@@ -60,6 +60,32 @@ class Ledger:
         lease = self._inbox_of(owner).lease
         return self._ask(Settle(0, owner, message_id, lease, outcome, status, reason, next_time_s))
 
+    def take(
+        self,
+        owner: Aor,
+        message_id: int,
+        devices: Iterable[str],
+        until_s: int,
+        next_time_s: int = 0,
+        *,
+        is_late: bool = False,
+    ) -> list[Action]:
+        """Record that devices took a message, which is kept for others; see :class:`~msilo_core.Settle`."""
+        inbox = self._inbox_of(owner)
+        settle = Settle(
+            0, owner, message_id, inbox.lease, Outcome.TAKEN,
+            next_time_s=next_time_s, taken_by=" ".join(devices), until_s=until_s, is_late=is_late,
+        )  # fmt: skip
+        if message_id not in inbox.settling:
+            return self._ask(settle)
+        # Whoever looks at the row when the one is recorded must find the other, too.
+        before = inbox.taken_next.get(message_id)
+        if before is not None:
+            taken_by = f"{before.taken_by} {settle.taken_by}"
+            settle = msgspec.structs.replace(before if is_late else settle, taken_by=taken_by)
+        inbox.taken_next[message_id] = settle
+        return []
+
     def handle_timeout(self, now: Moment) -> list[Action]:
         """Ask again for what the store failed to do."""
         actions: list[Action] = []
@@ -95,5 +121,7 @@ class Ledger:
             self._unsettled[settle.message_id] = settle
             self._deadlines.arm(None, now.mono_ms + STORE_RETRY_MS)
             return []
+        if (late := inbox.taken_next.pop(settle.message_id, None)) is not None:
+            return self._ask(late)
         inbox.settling.discard(settle.message_id)
         return self._advance(inbox, now)

@@ -16,13 +16,20 @@ The window (RFC 3428 section 8: one MESSAGE outstanding for each target) is `bus
 to its final answer, also when nobody waits for that any more, and gets nothing until then. With several contacts a
 message goes to those that are idle, and is delivered when the first one takes it. By a stream to the only contact as
 many may be outstanding as the operator says.
+
+Where each device is to have each message it is stored before it is sent. A *walk* goes through what is stored from the
+oldest on, with those devices that are there and idle, the walkers; each message goes to all of them that lack it. When
+it is through with one, each walker has it: whoever did not take it is none any more until the next walk, so that no
+device gets a message before an older one. A REGISTER begins a walk, and that it is time to try again.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import count
 from typing import Final, TypeAlias
+
+import msgspec
 
 from msilo_core.actions import (
     Action,
@@ -48,14 +55,14 @@ from msilo_core.fork import Fork
 from msilo_core.inbox import Inbox
 from msilo_core.ledger import STORE_RETRY_MS, Ledger
 from msilo_core.limits import Limits
-from msilo_core.message import Response
+from msilo_core.message import Request, Response
 from msilo_core.nexthop import NextHop
 from msilo_core.outcome import FLOW_FAILED, Backoff, hopeful_first, outcome_of
 from msilo_core.relay import DELIVERY_MARK, Relay
 from msilo_core.route import Call
 from msilo_core.rows import serialise_row
 from msilo_core.statistics import Statistics
-from msilo_core.targets import Target, capable
+from msilo_core.targets import Target, capable, devices_of
 from msilo_core.transactions import TIMED_OUT, ClientTransactions
 from msilo_core.turns import Turns
 from msilo_core.uri import Aor
@@ -93,6 +100,7 @@ class Silo:
         fail_call: FailCall,
         refuse: Refuse,
         refused: Callable[[Message, Moment], list[Action]],
+        keeps: Callable[[Request], bool],
     ) -> None:
         """Make an empty silo.
 
@@ -112,6 +120,7 @@ class Silo:
             fail_call: runs the failure route for a live call; may store it.
             refuse: answers a live call with a status of our own.
             refused: is told that a stored message was refused for good.
+            keeps: says whether a MESSAGE is one to keep.
         """
         self._config = config
         self._lease_ms = 1000 * config.delivery.lease_s
@@ -127,6 +136,8 @@ class Silo:
         self._fail_call = fail_call
         self._refuse = refuse
         self._refused = refused
+        self._keeps = keeps
+        self._is_each = config.is_each
         self._inboxes: dict[Aor, Inbox] = {}
         self._following = Following(config.delivery.account, entropy, next_hop, is_trusted)
         self._window = config.delivery.window
@@ -161,6 +172,9 @@ class Silo:
     def relay(self, call: Call, now: Moment) -> list[Action]:
         """Relay a live call in its turn, or run the failure route where it must not overtake; `advance` follows."""
         assert call.owner is not None
+        if self._is_each and self._keeps(call.request):
+            # From the store each device gets it.
+            return self._fail_call(call, 480, None, now)
         inbox = self._inbox(call.owner)
         if inbox.fork is None and (inbox.has_stored or inbox.storing or inbox.page or inbox.leasing):
             inbox.dump_wanted = True
@@ -183,10 +197,12 @@ class Silo:
             inbox.has_stored = True
             # Registered after the look-up that found nobody, or stored behind what is being delivered, or by
             # request_route for somebody who is there.
-            is_there = call.owner == owner and not call.is_failed and bool(call.bindings)
+            is_there = call.owner == owner and (self._is_each or not call.is_failed) and bool(call.bindings)
             has_registered = inbox.registrations != call.registrations
             inbox.dump_wanted |= has_registered or inbox.has_turn or is_there
             inbox.is_early |= has_registered
+            if has_registered:
+                inbox.left_out.clear()
             actions += self.note_row(call, owner, message_id)
         actions += self._advance(inbox, now)
         return actions
@@ -225,6 +241,7 @@ class Silo:
         inbox.has_stored |= waiting
         inbox.dump_wanted |= waiting and bool(bindings)
         inbox.is_early |= inbox.dump_wanted
+        inbox.left_out.clear()
         return self._advance(inbox, now)
 
     def advance(self, owner: Aor, now: Moment) -> list[Action]:
@@ -244,7 +261,7 @@ class Silo:
             elif what == "renew":
                 actions += self._renew_leases(inbox, now)
             elif what == "lease":
-                self._lose_page(inbox)
+                actions += self._lose_page(inbox, now)
             else:
                 fork = inbox.sending[0] if inbox.sending else inbox.fork
                 assert fork is not None, "its deadlines end with it"
@@ -287,6 +304,8 @@ class Silo:
                 inbox.dump_wanted = True
                 inbox.is_asked_again |= is_asked
             inbox.is_early |= inbox.dump_wanted
+            if is_asked:
+                inbox.left_out.clear()
         return actions + self._advance(inbox, now)
 
     def close(self, now: Moment) -> list[Action]:
@@ -302,6 +321,9 @@ class Silo:
         actions: list[Action] = []
         for inbox in list(self._inboxes.values()):
             if inbox.sending:
+                if self._is_each:
+                    # If a device has it there is more to say of it than of a failure.
+                    actions += self._hurry(inbox.sending[0], now)
                 # Not given back as if untried: the phone may have it, and will say so if it comes again.
                 for message in self._abandon_sending(inbox):
                     inbox.page.popleft()
@@ -395,12 +417,17 @@ class Silo:
         return actions
 
     def _widen(self, fork: Fork[Aor], now: Moment) -> list[Action]:
+        if fork.is_patient:
+            return self._hurry(fork, now)
         actions = fork.widen(now)
         self._give_head_start(fork, now)
         return actions
 
+    def _hurry(self, fork: Fork[Aor], now: Moment) -> list[Action]:
+        return fork.hurry(now, is_taken=self._inboxes[fork.subject].page[0].status != 0)
+
     def _give_head_start(self, fork: Fork[Aor], now: Moment) -> None:
-        if fork.has_more:
+        if fork.has_more or fork.is_patient:
             self._deadlines.arm(("fork", fork.subject), now.mono_ms + self._config.fork_ms)
 
     def branch_began(self, fork: Fork[Aor], contact: str) -> None:
@@ -426,7 +453,10 @@ class Silo:
         actions: list[Action] = []
         if status == FLOW_FAILED and not target.is_elsewhere:
             actions += self._where.flow_failed(inbox, target.contact)
-        if fork.row is not None and status < 300 and not fork.taken:
+        if fork.row is not None and status < 300 and fork.is_each:
+            device = fork.devices.get(target.contact)
+            actions += [] if device is None else self._taken_late(inbox, fork.row[1], device, now)
+        elif fork.row is not None and status < 300 and not fork.taken:
             actions += self.withdraw(*fork.row)
         fork.taken |= status < 300
         actions += self._advance(inbox, now)
@@ -495,17 +525,25 @@ class Silo:
                 return []
         actions = self._pass_over_expired(inbox, now)
         if now.mono_ms >= inbox.lease_end_ms and inbox.page:
-            self._lose_page(inbox)
+            actions += self._lose_page(inbox, now)
+        if self._is_each:
+            actions += self._pass_over_taken(inbox, targets, now)
         if inbox.page:
             inbox.is_asked_again = False
-            inbox.stream = targets[0] if len(targets) == 1 and targets[0].flow.is_stream else None
+            is_alone = len(targets) == 1 and targets[0].flow.is_stream and not self._is_each
+            inbox.stream = targets[0] if is_alone else None
             actions += self._send(inbox, targets, now)
             actions += self._send_further(inbox, now)
         elif inbox.dump_wanted and not inbox.settling:
             if had_turn and self._turns.awaited:
                 # A page each: nobody waits for the whole inbox of another.
                 return actions + self._pass_turn_on(inbox, now) + self._dump(inbox, now)
-            actions += self._lease(inbox, now)
+            if self._is_each:
+                inbox.left_out = {device: at_s for device, at_s in inbox.left_out.items() if at_s > now.unix_s}
+                inbox.walkers = self._where.devices(inbox, targets).keys() - inbox.left_out.keys()
+                inbox.dump_wanted = bool(inbox.walkers)
+            if inbox.dump_wanted:
+                actions += self._lease(inbox, now)
         return actions
 
     def _send_further(self, inbox: Inbox, now: Moment) -> list[Action]:
@@ -527,11 +565,18 @@ class Silo:
 
     def _sending_fork(self, inbox: Inbox, targets: list[Target]) -> Fork[Aor]:
         message = inbox.page[len(inbox.sending)]
+        devices: dict[str, str] | None = None
+        if self._is_each:
+            lacking = inbox.walkers - {*message.taken_by.split()}
+            found = self._where.devices(inbox, targets)
+            # At the same time, whatever their q.
+            targets = [msgspec.structs.replace(found[device], q=0) for device in found if device in lacking]
+            devices = {target.contact: device for device, target in found.items() if device in lacking}
         serialise = partial(self._serialise, message, inbox.extra_hdrs)
         renew = partial(self._renew_stored, inbox, message)
         return Fork(
             self, inbox.owner, targets, serialise, renew, self._clients, self._entropy,
-            rank=hopeful_first, follow=partial(self._follow, inbox, message), mark=DELIVERY_MARK,
+            rank=hopeful_first, follow=partial(self._follow, inbox, message), mark=DELIVERY_MARK, devices=devices,
         )  # fmt: skip
 
     def _serialise(self, message: Message, extra_hdrs: str, target: Target, via: str, _max_breadth: int) -> bytes:
@@ -541,11 +586,13 @@ class Silo:
         is_early = inbox.is_early
         inbox.leasing = True
         inbox.dump_wanted = inbox.is_early = False
+        inbox.is_walk_early = is_early
         token = self._desk.issue_patiently(partial(self._dumped, inbox, is_early, now.mono_ms))
         page_max, lease_ms = self._limits.page_messages_max, self._lease_ms
         if not inbox.lease or inbox.lease_spent:
             inbox.lease, inbox.lease_spent = f"{self._config.node}/{next(self._leases)}", False
-        return [Dump(token, inbox.owner, page_max, inbox.lease, now.unix_ms, lease_ms, is_early)]
+        devices = tuple(sorted(inbox.walkers))
+        return [Dump(token, inbox.owner, page_max, inbox.lease, now.unix_ms, lease_ms, is_early, devices)]
 
     def _dumped(self, inbox: Inbox, is_early: bool, asked_ms: int, completion: Completion, now: Moment) -> list[Action]:
         inbox.leasing = False
@@ -596,6 +643,7 @@ class Silo:
         return [Renew(token, inbox.owner, message_ids, inbox.lease, self._lease_ms)]
 
     def _renewed(self, inbox: Inbox, asked_ms: int, completion: Completion, now: Moment) -> list[Action]:
+        actions: list[Action] = []
         inbox.renewing = False
         if isinstance(completion, StorageFailed):
             self._statistics.storage_failures += 1
@@ -608,16 +656,19 @@ class Silo:
             if all(message.message_id in completion.message_ids for message in inbox.page):
                 self._hold_leases(inbox, asked_ms)
             else:
-                self._lose_page(inbox)
-        return self._advance(inbox, now)
+                actions += self._lose_page(inbox, now)
+        return actions + self._advance(inbox, now)
 
-    def _lose_page(self, inbox: Inbox) -> None:
+    def _lose_page(self, inbox: Inbox, now: Moment) -> list[Action]:
         """The page may be another node's by now, or soon: send nothing of it any more, and lease what there is anew."""
         self._statistics.lost_leases += 1
+        # Which devices have it nobody else knows.
+        actions = inbox.sending[0].hurry(now) if self._is_each and inbox.sending else []
         self._abandon_sending(inbox)
         inbox.page.clear()
         inbox.dump_wanted = inbox.is_early = inbox.has_stored = True
         self._let_leases_be(inbox)
+        return actions
 
     def _dump_later(self, inbox: Inbox, at_ms: int) -> None:
         self._deadlines.arm(("dump", inbox.owner), at_ms)
@@ -629,6 +680,10 @@ class Silo:
             # Another phone took it live: it has its outcome, whatever this one says.
             inbox.withdrawn.discard(message.message_id)
             return []
+        if fork.is_each:
+            done = self._devices_done(fork, message)
+            if message.status or Outcome.DELIVERED in done.values():
+                return self._taken(inbox, fork, message, done, response, now)
         outcome = outcome_of(status, message.reached, message.attempts)
         if outcome is Outcome.REFUSED and status < 600 and self._is_open_question(inbox, fork, now):
             outcome = Outcome.FAILED
@@ -654,12 +709,90 @@ class Silo:
         inbox.dump_wanted = inbox.is_early = inbox.is_asked_again
         return actions + self._miss_reminders(inbox) + self._release_rest(inbox)
 
+    def _devices_done(self, fork: Fork[Aor], message: Message) -> dict[str, Outcome]:
+        """Return the devices that took a message, or refused it for good."""
+        outcomes = {
+            fork.devices[contact]: outcome_of(status, message.reached, message.attempts)
+            for contact, status in fork.finals.items()
+        }
+        return {device: outcome for device, outcome in outcomes.items() if outcome is not Outcome.FAILED}
+
+    def _taken(
+        self,
+        inbox: Inbox,
+        fork: Fork[Aor],
+        message: Message,
+        done: Mapping[str, Outcome],
+        response: Response | None,
+        now: Moment,
+    ) -> list[Action]:
+        """Some device has a message: keep it for those that lack it, and go on with the others."""
+        is_reminder = message.snd_time_s > 0
+        if not message.status:
+            self._statistics.dumped_messages += not is_reminder
+            self._statistics.dumped_reminders += is_reminder
+        failed = {*fork.devices.values()} - done.keys()
+        # Of the others what they answer later is still to be told.
+        fork.row = (inbox.owner, message.message_id)
+        fork.devices = {contact: device for contact, device in fork.devices.items() if contact not in fork.finals}
+        has_it = {*message.taken_by.split(), *done}
+        inbox.walkers -= failed
+        if failed:
+            is_failure = Outcome.DELIVERED not in done.values()
+            self._statistics.failed_messages += is_failure and not is_reminder
+            self._statistics.failed_reminders += is_failure and is_reminder
+            next_time_s = self._backoff.next_time_s(message.attempts, response if is_failure else None, now)
+            if inbox.is_asked_again:
+                # One of them may be there again.
+                inbox.dump_wanted = inbox.is_early = True
+            else:
+                inbox.left_out.update(dict.fromkeys(failed, next_time_s))
+        else:
+            next_time_s = self._look_again_s(inbox, message, has_it, now)
+        until_s = now.unix_s + self._config.delivery.device_window_s
+        return self._ledger.take(inbox.owner, message.message_id, sorted(done), until_s, next_time_s)
+
+    def _taken_late(self, inbox: Inbox, message_id: int, device: str, now: Moment) -> list[Action]:
+        """A device took a message when nobody waited for it any more: it gets what is behind that."""
+        inbox.left_out.pop(device, None)
+        inbox.dump_wanted = inbox.is_early = True
+        until_s = now.unix_s + self._config.delivery.device_window_s
+        return self._ledger.take(inbox.owner, message_id, [device], until_s, is_late=True)
+
+    def _look_again_s(self, inbox: Inbox, message: Message, has_it: set[str], now: Moment) -> int:
+        """Say when somebody must see to those that lack a message and were not tried, if nothing else brings it on.
+
+        Those that were tried at an earlier one, and did not take it, are seen to for that.
+        """
+        lacking = {*devices_of(capable(inbox.bindings, now))} - has_it - inbox.left_out.keys() - inbox.walkers
+        if message.next_time_s > now.unix_s:
+            return message.next_time_s
+        return now.unix_s + RETRY_PAUSE_S if lacking else 0
+
+    def _pass_over_taken(self, inbox: Inbox, targets: list[Target], now: Moment) -> list[Action]:
+        """Let the page begin with a message that a device lacks which has all before it."""
+        inbox.walkers &= self._where.devices(inbox, targets).keys()
+        actions: list[Action] = []
+        while inbox.page and inbox.walkers:
+            message = inbox.page[0]
+            has_it = {*message.taken_by.split()}
+            if message.status and message.next_time_s > now.unix_s and not inbox.is_walk_early:
+                # Who lacks it is to be tried later, and must not get what is behind it before.
+                inbox.left_out.update(dict.fromkeys(inbox.walkers - has_it, message.next_time_s))
+                inbox.walkers &= has_it
+            if inbox.walkers - has_it and message.exp_time_s > now.unix_s:
+                return actions
+            inbox.page.popleft()
+            next_time_s = self._look_again_s(inbox, message, has_it, now)
+            actions += self._ledger.settle(inbox.owner, message.message_id, Outcome.RELEASED, next_time_s=next_time_s)
+        return actions + self._release_rest(inbox)
+
     def _miss_reminders(self, inbox: Inbox) -> list[Action]:
         """Let what is due in the page wait as all else does: at each look it would have the oldest tried once more."""
         sent, rest = _parted(inbox)
-        missed = [message for message in rest if message.snd_time_s]
+        missed = [message for message in rest if message.snd_time_s and not message.status]
         self._statistics.failed_reminders += len(missed)
-        inbox.page = deque([*sent, *(message for message in rest if not message.snd_time_s)])
+        inbox.page = deque([*sent, *(message for message in rest if message not in missed)])
         actions: list[Action] = []
         for message in missed:
             actions += self._ledger.settle(inbox.owner, message.message_id, Outcome.MISSED)
@@ -667,6 +800,9 @@ class Silo:
 
     def _is_open_question(self, inbox: Inbox, fork: Fork[Aor], now: Moment) -> bool:
         """Say whether a contact may think otherwise than those that answered: it has not, or was not asked."""
+        if fork.is_each:
+            devices = {*devices_of(capable(inbox.bindings, now))}
+            return fork.is_unanswered or not devices <= {*fork.devices.values()}
         alive = {binding.contact for binding in capable(inbox.bindings, now)}
         asked_all = alive <= fork.contacts or str(inbox.owner) in fork.contacts
         return fork.is_unanswered or not asked_all
@@ -684,7 +820,9 @@ class Silo:
         actions: list[Action] = []
         for message in rest:
             inbox.has_stored = True
-            actions += self._ledger.settle(inbox.owner, message.message_id, Outcome.RELEASED, next_time_s=next_time_s)
+            # What a device took has its own time for one that lacks it.
+            at_s = next_time_s or (message.next_time_s if message.status else 0)
+            actions += self._ledger.settle(inbox.owner, message.message_id, Outcome.RELEASED, next_time_s=at_s)
             next_time_s = 0
         inbox.page = deque(sent)
         return actions

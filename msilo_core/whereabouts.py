@@ -1,6 +1,6 @@
 """Where the owner of an inbox is, and how a MESSAGE reaches him."""
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 
 from msilo_core.actions import Action, Binding, Completion, LookedUp, StorageFailed, Unbind, Unbound
 from msilo_core.clock import Moment
@@ -10,7 +10,7 @@ from msilo_core.flow import Flow
 from msilo_core.inbox import Inbox
 from msilo_core.nexthop import NextHop
 from msilo_core.statistics import Statistics
-from msilo_core.targets import Target, capable, target_of
+from msilo_core.targets import Target, capable, device_of, target_of
 
 __all__ = ["Whereabouts"]
 
@@ -68,6 +68,14 @@ class Whereabouts:
         alive = capable(inbox.bindings, now)
         targets = [target_of(binding, self._is_ours) for binding in alive if binding.contact not in busy]
         return [target for target in targets if target is not None]
+
+    def devices(self, inbox: Inbox, targets: Sequence[Target]) -> dict[str, Target]:
+        """Return how each device is reached best, of all that are reached at `targets`."""
+        bindings = {binding.contact: binding for binding in inbox.bindings}
+        found: dict[str, Target] = {}
+        for target in targets:
+            found.setdefault(device_of(bindings[target.contact]), target)
+        return found
 
     def stored_targets(self, inbox: Inbox, now: Moment) -> list[Target]:
         """Return where a stored message goes: to the contacts, or by way of the outbound proxy."""

@@ -30,6 +30,8 @@
     retry_max = 900
     retry_look = 5
     window = 1                    # messages outstanding to a phone that is reached by TCP
+    devices = "any"               # or "each": of an owner's devices
+    device_window = 86400         # seconds
     username = "silo"             # answers challenges of the outbound proxy
     password = "…"
     realm = "example.com"         # of the proxy
@@ -53,6 +55,7 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar, cast
 import msgspec
 
 from msilo_core import Account, AuthConfig, Config, DeliveryConfig, Limits, LocalError, PathMode, SiloConfig
+from msilo_core.config import Devices
 from msilo_core.outbound import parse_foreign
 from msilo_runners.addresses import parse_domain, parse_transport_address
 from msilo_runners.errors import SettingsError
@@ -276,6 +279,8 @@ class _DeliveryTable(msgspec.Struct):
     retry_max: int = DeliveryConfig().retry_max_s
     retry_look: int = DeliveryConfig().retry_look_s
     window: int = DeliveryConfig().window
+    devices: Devices = DeliveryConfig().devices
+    device_window: int = DeliveryConfig().device_window_s
     username: str = ""
     password: str = ""
     realm: str = ""
@@ -310,6 +315,8 @@ def _delivery_of(table: _DeliveryTable) -> DeliveryConfig:
             retry_max_s=table.retry_max,
             retry_look_s=table.retry_look,
             window=table.window,
+            devices=table.devices,
+            device_window_s=table.device_window,
             account=Account(table.username, table.password, table.realm) if table.username else None,
         )
     except LocalError as error:

@@ -42,6 +42,8 @@ retry_min = 10
 retry_max = 600
 retry_look = 3
 window = 4
+devices = "each"
+device_window = 600
 username = "silo"
 password = "secret"
 realm = "example.com"
@@ -62,6 +64,8 @@ DELIVERY = DeliveryConfig(
     retry_look_s=3,
     window=4,
     account=Account("silo", "secret", "example.com"),
+    devices="each",
+    device_window_s=600,
 )
 
 
