@@ -4,6 +4,7 @@ The store is believed in nothing: what it adds, leases out or deletes is checked
 """
 # pyright: reportPrivateUsage=false
 
+import hashlib
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Final
 
@@ -36,12 +37,17 @@ if TYPE_CHECKING:
     from tests.sim.nodes import Process
     from tests.sim.world import World
 
-__all__ = ["Ledger", "Row"]
+__all__ = ["Ledger", "Row", "device_of"]
 
 _DAY_S: Final = 86_400
 
 _TAKEN: Final = frozenset({Outcome.DELIVERED, Outcome.WITHDRAWN})
 """Outcomes of what a phone has."""
+
+
+def device_of(instance: str, contact: str) -> str:
+    """Return the name of a device in the store."""
+    return hashlib.blake2s((instance or contact).encode(), digest_size=8).hexdigest()
 
 
 class Row(msgspec.Struct):
@@ -55,6 +61,7 @@ class Row(msgspec.Struct):
         due_s: when it is to be delivered at the earliest; 0: at once.
         holder: name of the process that has leased it, or empty.
         held_until_ms: end of that lease.
+        lease: name of that lease in the store.
         leased: how much had happened before it was leased, by process.
         settling: processes that have asked for an outcome since, but for RELEASED.
         is_sent: whether it was sent since it was leased.
@@ -62,7 +69,9 @@ class Row(msgspec.Struct):
         is_requeued: whether an operator let it wait once more.
         is_refused: whether a process has asked to set it aside.
         ended_by: name of the process that recorded the outcome.
-        outcome: that which was recorded for good, or ``expired``, or ``removed`` by an operator.
+        outcome: that which was recorded for good, or ``expired``, or ``removed`` by an operator; ``taken`` as long as
+            it is kept for devices that lack it.
+        devices: those that need it no more, and how much had happened before that was recorded.
     """
 
     number: int
@@ -80,6 +89,8 @@ class Row(msgspec.Struct):
     is_refused: bool = False
     ended_by: str = ""
     outcome: str = ""
+    lease: str = ""
+    devices: dict[str, int] = {}
 
 
 class Ledger:
@@ -102,6 +113,7 @@ class Ledger:
         self._rows_of: dict[int, list[Row]] = defaultdict(list)
         self._kept: dict[int, Row] = {}
         self._dead: dict[int, Row] = {}
+        self._late: dict[int, Row] = {}
 
     def add(self, letter: Letter) -> None:
         """A message is sent for the first time."""
@@ -129,13 +141,14 @@ class Ledger:
             raise Broken("P8", f"{process.lease_name} delivers {letter.name}, which it has not leased")
         return rows[-1]
 
-    def check_lease(self, process: "Process", row: Row, what: str) -> None:
+    def check_lease(self, process: "Process", row: Row, what: str, *, is_new: bool) -> None:
         """Check that nobody else may deliver a row.
 
         One that another phone took is in nobody's hands any more, or will not be as soon as the store knows: what was
         sent before to this one goes on until it answers.
         """
-        if row.outcome or process.lease_name in row.settling:
+        is_over = bool(row.outcome) and not (is_new and row.outcome == Outcome.TAKEN)
+        if is_over or process.lease_name in row.settling:
             return
         if row.holder != process.lease_name:
             raise Broken("P8", f"{what}, leased by {row.holder or 'nobody'}")
@@ -156,11 +169,23 @@ class Ledger:
         """Return what was committed before something else happened, and waits; see :meth:`waits`."""
         return [row for row in self._kept.values() if row.order < order and self.waits(row, process, owner, due_s)]
 
+    def lacked_before(self, process: "Process", row: Row, device: str) -> list[Row]:
+        """Return what is in the page of a row before it, and a device lacks, of what others took."""
+        return [
+            other
+            for other in self._late.values()
+            if other.letter.plan.owner == row.letter.plan.owner
+            and other.number < row.number
+            and other.leased.get(process.lease_name, 0) >= row.leased[process.lease_name]
+            and device not in other.devices
+            and process.now.unix_s < other.message.exp_time_s
+        ]
+
     # -- What happens --------------------------------------------------------------------------------------------------
 
     def died(self, process: "Process") -> None:
         """A process has ended: what it wanted to say is not said any more."""
-        for row in self._kept.values():
+        for row in (*self._kept.values(), *self._late.values()):
             row.settling.discard(process.lease_name)
 
     def done(self, process: "Process", action: StorageAction, completion: Completion) -> None:
@@ -174,8 +199,8 @@ class Ledger:
                 self._renewed(process, action, numbers)
             case Settle(), Settled(lost=lost):
                 self._settled(process, action, lost)
-            case Expire(now_ms=now_ms), Expired(messages=count):
-                self._expired(now_ms // 1000, count)
+            case Expire(now_ms=now_ms), Expired(messages=count, taken=taken):
+                self._expired(now_ms // 1000, count, taken)
             case Remind(), Due():
                 # What is due, of an owner who is not there, has become an ordinary message.
                 memory_rows = self._world.store.memory._rows
@@ -184,7 +209,7 @@ class Ledger:
             case _:
                 pass
         count = len(self._world.store.memory._rows)
-        if count != len(self._kept) + len(self._dead):
+        if count != len(self._kept) + len(self._dead) + len(self._late):
             raise Broken("P2", f"the store has {count} rows after {type(action).__name__}")
 
     def _stored(self, process: "Process", message: Message, number: int, repeated: bool) -> None:
@@ -196,7 +221,7 @@ class Ledger:
             return
         if number <= max(self.rows, default=0):
             raise Broken("P4", f"{letter.name} is stored in row {number}, before what came before it")
-        if any(not row.outcome for row in self._rows_of[letter.plan.number]):
+        if any(row.outcome in ("", Outcome.TAKEN) for row in self._rows_of[letter.plan.number]):
             raise Broken("P3", f"{letter.name} is stored twice")
         self._check_lifetime(process, letter, message)
         row = Row(number, letter, message, self.order, message.snd_time_s, "", 0, {}, set())
@@ -229,8 +254,13 @@ class Ledger:
             is_before = row.letter.plan.owner == dump.owner.username and row.number < max(numbers, default=0)
             if is_before and row.number not in numbers and row.due_s <= now_s < row.message.exp_time_s:
                 raise Broken("P4", f"{process.lease_name} gets rows {sorted(numbers)}, and not row {row.number}")
+        for row in self._late.values():
+            is_before = row.letter.plan.owner == dump.owner.username and row.number < max(numbers, default=0)
+            is_lacked = not {*dump.devices} <= row.devices.keys()
+            if is_before and row.number not in numbers and is_lacked and now_s < row.message.exp_time_s:
+                raise Broken("P4", f"{process.lease_name} gets rows {sorted(numbers)}, and not row {row.number}")
         for number in numbers:
-            leased = self._kept.get(number)
+            leased = self._kept.get(number) or (self._late.get(number) if dump.devices else None)
             if leased is None:
                 raise Broken("P2", f"row {number} is leased, which is none any more")
             if leased.holder not in ("", process.lease_name) and leased.held_until_ms > self._world.ms:
@@ -238,6 +268,7 @@ class Ledger:
             # Left by a process that could not say what became of it.
             leased.is_tried |= bool(leased.holder) and leased.is_sent
             leased.is_sent = False
+            leased.lease = dump.node
             leased.holder, leased.held_until_ms = process.lease_name, self._world.ms + dump.lease_ms
             leased.leased[process.lease_name] = self.order
 
@@ -253,10 +284,19 @@ class Ledger:
         row.settling.discard(process.lease_name)
         if lost:
             return
-        if row.outcome and (row.outcome != Outcome.REFUSED or settle.outcome not in _TAKEN):
-            # One device may refuse what another one takes later.
+        # One device may refuse what another one takes later.
+        is_open = row.outcome == Outcome.TAKEN or (
+            row.outcome == Outcome.REFUSED and settle.outcome in (*_TAKEN, Outcome.TAKEN)
+        )
+        if row.outcome and not is_open:
             raise Broken("P2", f"row {row.number} is {settle.outcome}, and was {row.outcome}")
+        if settle.outcome is Outcome.TAKEN:
+            self._taken(process, row, settle)
+            return
         row.holder = ""
+        if row.outcome == Outcome.TAKEN and settle.outcome not in _TAKEN:
+            # Who says that it failed did not know that a device has it.
+            return
         if settle.outcome in _TAKEN:
             if not row.letter.screens:
                 raise Broken("P2", f"row {row.number} is {settle.outcome}, and no phone has shown it")
@@ -270,25 +310,41 @@ class Ledger:
             row.due_s = 0
             row.is_tried |= settle.outcome is Outcome.FAILED
 
+    def _taken(self, process: "Process", row: Row, settle: Settle) -> None:
+        if not row.letter.screens:
+            raise Broken("P2", f"row {row.number} is {settle.outcome}, and no phone has shown it")
+        if (row.holder, row.lease) == (process.lease_name, settle.node) and not settle.is_late:
+            row.holder = ""
+        self._end(row, Outcome.TAKEN)
+        self._late[row.number] = row
+        # What fell due was due.
+        row.due_s = 0
+        row.devices = {**dict.fromkeys(settle.taken_by.split(), self.order), **row.devices}
+        row.message = msgspec.structs.replace(row.message, exp_time_s=min(row.message.exp_time_s, settle.until_s))
+        found = self._world.store.memory._rows[row.number].message
+        if found.status != 200 or {*found.taken_by.split()} != row.devices.keys():
+            raise Broken("P2", f"row {row.number} is of {found.taken_by}, and not of {' '.join(row.devices)}")
+
     def _end(self, row: Row, outcome: str) -> None:
         row.outcome = outcome
-        self._kept.pop(row.number, None)
-        self._dead.pop(row.number, None)
+        for rows in (self._kept, self._dead, self._late):
+            rows.pop(row.number, None)
 
-    def _expired(self, now_s: int, count: int) -> None:
+    def _expired(self, now_s: int, count: int, taken: int) -> None:
         memory_rows = self._world.store.memory._rows
+        late = [row for row in self._late.values() if row.number not in memory_rows]
         gone = [row for rows in (self._kept, self._dead) for row in rows.values() if row.number not in memory_rows]
-        for row in gone:
+        for row in (*gone, *late):
             if row.message.exp_time_s > now_s:
                 raise Broken("P5", f"row {row.number} is thrown away before it expires")
-            self._end(row, row.outcome or "expired")
-        if count != len(gone):
-            raise Broken("P2", f"{count} expired, and {len(gone)} are gone")
+            self._end(row, Outcome.DELIVERED if row.outcome == Outcome.TAKEN else row.outcome or "expired")
+        if (count, taken) != (len(gone) + len(late), len(late)):
+            raise Broken("P2", f"{count} expired, {taken} taken, and {len(gone)} and {len(late)} are gone")
 
     def swept(self) -> None:
         """An operator has requeued or purged something."""
         memory_rows = self._world.store.memory._rows
-        for row in (*self._kept.values(), *self._dead.values()):
+        for row in (*self._kept.values(), *self._dead.values(), *self._late.values()):
             memory_row = memory_rows.get(row.number)
             if memory_row is None:
                 if row.holder and row.held_until_ms > self._world.ms:
@@ -306,6 +362,14 @@ class Ledger:
     def waiting(self, now_s: int) -> list[Row]:
         """Return what is stored and has no outcome, but for what has expired and was not deleted yet."""
         return [row for row in self._kept.values() if row.message.exp_time_s > now_s]
+
+    def lacking(self, now_s: int, owner: str, device: str) -> list[Row]:
+        """Return what others took of an owner's, and a device lacks."""
+        return [
+            row
+            for row in self._late.values()
+            if row.letter.plan.owner == owner and device not in row.devices and row.message.exp_time_s > now_s
+        ]
 
     def check_end(self, now_s: int) -> Counter[str]:
         """Check that each accepted message has come to its end, and count how."""

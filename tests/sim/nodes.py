@@ -115,7 +115,11 @@ class Process:
                 node=lease_name,
                 silo=msgspec.convert(scenario.silo, SiloConfig),
                 delivery=msgspec.convert(
-                    {"window": scenario.window, **{f"{name}_s": value for name, value in scenario.delivery.items()}},
+                    {
+                        "window": scenario.window,
+                        "devices": scenario.devices,
+                        **{f"{name}_s": value for name, value in scenario.delivery.items()},
+                    },
                     DeliveryConfig,
                 ),
             ),

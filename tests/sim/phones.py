@@ -61,6 +61,16 @@ class Phone(Agent):
         return f"{uri};transport=tcp" if self.transport == "tcp" else uri
 
     @property
+    def instance(self) -> str:
+        """What tells it from the other devices of its owner wherever it is; empty: its contact."""
+        return f"<urn:x-phone:{self.name}>" if self.plan.has_instance else ""
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it takes messages where it is registered."""
+        return self.is_up and self._is_on and not self.plan.methods
+
+    @property
     def is_reachable(self) -> bool:
         """Whether a connection can be made to it."""
         return self.is_up and not self.plan.is_private
@@ -116,6 +126,7 @@ class Phone(Agent):
         node = world.fate.pick(world.node_names, f"node {self.name} {self._moves} {self._cseq // 5}")
         branch = self.branch()
         owner = self.plan.owner
+        instance = f';+sip.instance="{self.instance}"' if self.instance else ""
         lines = [
             f"REGISTER sip:{DOMAIN} SIP/2.0",
             via(self.transport, self.address, branch),
@@ -124,13 +135,13 @@ class Phone(Agent):
             f"To: <sip:{owner}@{DOMAIN}>",
             f"Call-ID: {self.name}.{self.life}",
             f"CSeq: {self._cseq} REGISTER",
-            f"Contact: <{self.contact}>;q={self.plan.q / 1000:.3f};expires={expires_s}",
+            f"Contact: <{self.contact}>;q={self.plan.q / 1000:.3f};expires={expires_s}{instance}",
             *([f"Allow: {self.plan.methods}"] if self.plan.methods else []),
             "Content-Length: 0",
         ]
         data = "\r\n".join(lines).encode() + b"\r\n\r\n"
         world.note(f"{self.name} registers {self.contact} for {owner} at {node} for {expires_s} s", branch)
-        world.promises.registers(owner, self.contact, self.address[0])
+        world.promises.registers(owner, self.contact, self.address[0], self.instance)
         self.request(branch, data, node, lambda status: self._registered(registration, expires_s, status))
 
     def _registered(self, registration: int, expires_s: int, status: int) -> None:

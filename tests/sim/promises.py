@@ -14,7 +14,7 @@ from msilo_core.flow import Flow
 from msilo_core.relay import DELIVERY_MARK
 from tests.sim.agents import TIMED_OUT_MS
 from tests.sim.broken import Broken
-from tests.sim.ledger import Ledger, Row
+from tests.sim.ledger import Ledger, Row, device_of
 from tests.sim.letters import Letter
 from tests.sim.wire import Wire
 
@@ -98,13 +98,18 @@ class Promises:
         self._branches: dict[str, Branch] = {}
         # Branches without a final answer, by process.
         self._outstanding: dict[str, dict[str, Branch]] = defaultdict(dict)
-        # Final statuses that a process heard of a message; and as what, a row or live (None), a phone took it.
+        # Final statuses that a process heard of a message, and of each device; and as what, a row or live (None), a
+        # phone took it; of each device where each is to have it.
         self._heard: dict[tuple[str, int], set[int]] = defaultdict(set)
-        self._taken: dict[tuple[str, int], Row | None] = {}
+        self._heard_of: dict[tuple[str, int, str], set[int]] = defaultdict(set)
+        self._taken: dict[tuple[str, int, str], Row | None] = {}
+        # Devices by the contacts that they registered.
+        self._devices: dict[str, str] = {}
+        self._is_each = world.scenario.devices == "each"
         # Messages of which a process was told that they could not be stored, and they were.
         self._unsure: set[tuple[str, int]] = set()
         # The newest of what was stored that each phone has shown in its life, and the branch that brought it.
-        self._newest: dict[tuple[str, int], tuple[Row, Branch]] = {}
+        self._newest: dict[tuple[str, int, str], tuple[Row, Branch]] = {}
 
     # -- Between senders and nodes -------------------------------------------------------------------------------------
 
@@ -116,8 +121,9 @@ class Promises:
             raise Broken("P7", f"nobody sent what goes to {wire.request_uri}")
         return letter
 
-    def registers(self, owner: str, contact: str, host: str) -> None:
+    def registers(self, owner: str, contact: str, host: str, instance: str) -> None:
         """A phone sends a REGISTER for its owner."""
+        self._devices[contact] = device_of(instance, contact)
         self._contacts[owner].add(contact)
         self._hosts[owner].add(host)
 
@@ -175,7 +181,7 @@ class Promises:
         number = f", row {row.number}," if row else ""
         what = f"{process.lease_name} sends {branch.letter.name}{number} to {branch.target}"
         if row is not None:
-            self.ledger.check_lease(process, row, what)
+            self.ledger.check_lease(process, row, what, is_new=is_new)
         if not is_new:
             return
         self._world.note(what, wire.branch)
@@ -210,7 +216,8 @@ class Promises:
         ]
         is_stored = branch.row is not None and all(other.row is not None for other in others)
         is_stream = branch.target.endswith(";transport=tcp")
-        if len(others) >= (self._world.scenario.window if is_stored and is_stream else 1):
+        is_open = is_stored and is_stream and not self._is_each
+        if len(others) >= (self._world.scenario.window if is_open else 1):
             raise Broken("P4", f"{what} while {others[0].letter.name} is outstanding there")
         branch.beside = [other.row for other in others if other.row is not None]
 
@@ -233,24 +240,37 @@ class Promises:
         if now_s < row.due_s:
             raise Broken("P5", f"{what} before it is due")
         # Another node may say that a phone has it when its lease has ended long since.
-        if row.outcome and row.outcome != Outcome.WITHDRAWN and row.ended_by in ("", process.lease_name):
+        is_over = row.outcome not in ("", Outcome.WITHDRAWN, Outcome.TAKEN)
+        if is_over and row.ended_by in ("", process.lease_name):
             raise Broken("P2", f"{what}, which was {row.outcome}")
-        self._check_repeat(process, row, what)
+        device = self._device_at(branch)
+        self._check_repeat(process, row, device, what)
         row.is_sent = True
         leased = row.leased[process.lease_name]
+        if self._is_each:
+            if row.devices.get(device, leased) < leased:
+                raise Broken("P3", f"{what}, and the store knew that it has it")
+            for other in self.ledger.lacked_before(process, row, device):
+                # What it has refused, or taken, the store is being told.
+                if not self._heard_of[process.lease_name, other.letter.plan.number, device]:
+                    raise Broken("P4", f"{what} before row {other.number}, which others took")
         for other in self.ledger.waiting_before(process, row.letter.plan.owner, leased, now_s):
             # One that fell due or came free since is not in the page.
             is_older = other.number < row.number and other.leased.get(process.lease_name, 0) >= leased
             if is_older and other not in branch.beside:
                 raise Broken("P4", f"{what} before row {other.number}")
 
-    def _check_repeat(self, process: "Process", row: Row, what: str) -> None:
+    def _device_at(self, branch: Branch) -> str:
+        """Return which device a branch leads to; they are all one where one is enough."""
+        return self._devices[branch.target] if self._is_each else ""
+
+    def _check_repeat(self, process: "Process", row: Row, device: str, what: str) -> None:
         """It is sent again only where the process does not know that a phone has it."""
         number = row.letter.plan.number
         key = (process.lease_name, number)
-        if key not in self._taken:
+        if (*key, device) not in self._taken:
             return
-        taken = self._taken[key]
+        taken = self._taken[*key, device]
         # Where a sender that was told nothing, or 503, sends it again it may be stored once more while it is delivered,
         # or after that. And nobody can tell a process which row the store would not own up to.
         is_same = taken is row or (taken is None and self._arrived[number] == 1)
@@ -282,9 +302,11 @@ class Promises:
         if branch is None or wire.status < 200 or branch.process is not process:
             return
         key = (process.lease_name, branch.letter.plan.number)
+        device = self._device_at(branch)
         self._heard[key].add(wire.status)
+        self._heard_of[*key, device].add(wire.status)
         if wire.status < 300 and self._is_outstanding(branch):
-            self._taken[key] = branch.row
+            self._taken[*key, device] = branch.row
         branch.is_over = True
         self._tidy(process)
 
@@ -311,7 +333,8 @@ class Promises:
         letter.screens.add(place)
 
     def _check_order_on_screen(self, phone: "Phone", row: Row, branch: Branch) -> None:
-        place = (phone.name, phone.life)
+        # A phone that names no instance is another device where it has moved.
+        place = (phone.name, phone.life, self._device_at(branch))
         newest, brought_by = self._newest.get(place, (row, branch))
         if row.number >= newest.number:
             self._newest[place] = (row, branch)
@@ -322,7 +345,7 @@ class Promises:
         # may have expired. And what is deferred, or requeued, comes in its
         # own time; as does what was refused, by whom the store was not told before the lease had ended. And what was on
         # its way behind one that the phone did not take, where the window is open for several, is there before it.
-        is_elsewhere = bool(branch.letter.screens)
+        is_elsewhere = bool(branch.letter.screens) and not self._is_each
         is_late = branch.began_ms + TIMED_OUT_MS <= brought_by.began_ms or not branch.process.is_alive
         is_expired = row.message.exp_time_s <= brought_by.began_s
         is_deferred = row.is_requeued or row.is_refused or row.message.snd_time_s or newest.message.snd_time_s
@@ -347,6 +370,12 @@ class Promises:
         if outcome in (Outcome.DELIVERED, Outcome.WITHDRAWN) and not any(
             status < 300 or status == _MERGED for status in heard
         ):
+            raise Broken("P2", f"row {row.number} is {outcome}, and no phone said so")
+        for device in action.taken_by.split():
+            said = self._heard_of[process.lease_name, row.letter.plan.number, device]
+            if not said:
+                raise Broken("P2", f"row {row.number} is {outcome} by {device}, which said nothing")
+        if outcome is Outcome.TAKEN and not row.devices and not any(one < 300 or one == _MERGED for one in heard):
             raise Broken("P2", f"row {row.number} is {outcome}, and no phone said so")
         row.is_refused |= outcome is Outcome.REFUSED
         if outcome is Outcome.REFUSED and not any(status >= 300 for status in heard):

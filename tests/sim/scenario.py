@@ -53,6 +53,7 @@ class PhonePlan(msgspec.Struct, frozen=True, kw_only=True):
         refresh_s: seconds between two REGISTERs.
         expires_s: lifetime of its binding.
         is_private: its Contact names an address that nobody can reach, as behind a NAT.
+        has_instance: it names its instance, by which it is known when it moves (RFC 5626 section 4.1).
     """
 
     name: str
@@ -64,6 +65,7 @@ class PhonePlan(msgspec.Struct, frozen=True, kw_only=True):
     refresh_s: int = 60
     expires_s: int = 600
     is_private: bool = False
+    has_instance: bool = False
 
 
 class LetterPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,7 +149,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
         role: what the nodes are.
         silo: parameters of msilo that are not the default's.
         delivery: settings of the delivery that are not, those in seconds.
-        window: most messages outstanding to a phone by TCP.
+        window: most messages outstanding to a phone by TCP, where one device is to have each message.
+        devices: which devices are to have each message.
         limits: limits that are not.
         calm_ms: from here on nothing goes wrong, and every owner has a phone that takes what comes.
         only: names of the single faults that strike, where not all do that the rates give.
@@ -158,6 +161,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     silo: dict[str, int | str] = {}
     delivery: dict[str, int] = {}
     window: int = 1
+    devices: Literal["any", "each"] = "any"
     limits: dict[str, int] = {}
     calm_ms: int = 60_000
     nodes: tuple[NodePlan, ...] = ()
@@ -222,14 +226,20 @@ def draw(seed: int, letters: int = 0) -> Scenario:
     if source.random() < 0.1:
         silo["max_messages_per_sender"] = source.choice((1, 3, 6))
     names = source.sample(sorted(_SMALL), source.randint(1, 5)) if source.random() < 0.3 else []
-    # Of its own, so that all other chance of a seed is what it was.
+    # Of their own, so that all other chance of a seed is what it was.
     window = random.Random(f"window {seed}").choice((1, 1, 2, 5))
+    of_devices = random.Random(f"devices {seed}")
+    is_each = of_devices.random() < 0.4
+    if is_each:
+        delivery["device_window"] = of_devices.choice((20, 120, 600, 86_400))
+        phones = tuple(msgspec.structs.replace(one, has_instance=of_devices.random() < 0.8) for one in phones)
     return Scenario(
         seed=seed,
         role=role,
         silo=silo,
         delivery=delivery,
         window=window,
+        devices="each" if is_each else "any",
         limits={name: source.choice(_SMALL[name]) for name in names},
         calm_ms=calm_ms,
         nodes=nodes,

@@ -15,8 +15,10 @@ from msilo_core.actions import (
     Dump,
     Expire,
     FindUser,
+    LookedUp,
     LookUp,
     Message,
+    Outcome,
     Remind,
     Renew,
     Retry,
@@ -73,6 +75,16 @@ class SharedStore:
         completion: Completion = finished(METHODS[type(action)](self.memory, [action]))[0]
         self._world.promises.done(process, action, completion)
         return completion
+
+    def is_bound(self, owner: str, contact: str) -> bool:
+        """Say whether a contact is registered."""
+        now_s = self.memory.clock() // 1000
+        (found,) = finished(self.memory.look_up([LookUp(0, Aor(owner, DOMAIN), now_s)]))
+        return isinstance(found, LookedUp) and any(binding.contact == contact for binding in found.bindings)
+
+    def has_bindings(self) -> bool:
+        """Say whether anybody is registered, or was and is not forgotten yet."""
+        return finished(self.memory.check()).bindings > 0
 
     def operate(self, kind: str, owner: str) -> None:
         """Do what an operator does: requeue or purge what there is of an owner."""
@@ -210,6 +222,8 @@ def _words(what: StorageAction | Completion) -> str:
     match what:
         case Store(message=message):
             return f"Store {message.callid}"
+        case Settle(message_id=number, outcome=Outcome.TAKEN, taken_by=devices):
+            return f"Settle row {number} taken {devices}"
         case Settle(message_id=number, outcome=outcome, status=status):
             return f"Settle row {number} {outcome} {status}"
         case Dump(owner=owner) | LookUp(owner=owner) | Bind(owner=owner):

@@ -10,6 +10,7 @@ import msgspec
 from tests.sim.agents import TIMED_OUT_MS, Agent
 from tests.sim.broken import Broken
 from tests.sim.fate import Fate
+from tests.sim.ledger import Row, device_of
 from tests.sim.letters import EPOCH_MS, Letter
 from tests.sim.network import Network, Pipe, Place
 from tests.sim.nodes import Node, Process
@@ -28,6 +29,9 @@ _STEPS_MAX: Final = 300_000
 _CALM_MS_MAX: Final = 1_800_000
 """In so long a calm everything is delivered: leases of dead nodes and bindings of phones that are gone end, pauses are
 over, and what a phone answers 5xx again and again is set aside."""
+
+_FORGOTTEN_MS_MAX: Final = 1_500_000
+"""In so long all bindings have ended, by whatever clock."""
 
 _LOOK_MS: Final = 5_000
 
@@ -147,6 +151,8 @@ class World:
                 break
         self.note("nothing waits any more" if self._is_settled() else "it does not come to an end")
         ends = self.promises.ledger.check_end(self._now_s)
+        for phone, row in self._lacking():
+            raise Broken("P2", f"{phone.name} never gets {row.letter.name}, row {row.number}, which others took")
         self._fall_asleep()
         return ends
 
@@ -200,14 +206,32 @@ class World:
         processes = [node.process for node in self._nodes.values()]
         return (
             not self.promises.ledger.waiting(self._now_s)
+            and not self._lacking()
             and all(sender.is_done for sender in self._senders.values())
             and all(process is not None and process.engine.is_idle for process in processes)
         )
+
+    def _lacking(self) -> list[tuple[Phone, Row]]:
+        """Return which phones that are there lack what."""
+        store = self.store
+        return [
+            (phone, row)
+            for phone in self._phones.values()
+            if phone.is_there and self.scenario.devices == "each" and store.is_bound(phone.plan.owner, phone.contact)
+            for row in self.promises.ledger.lacking(
+                self._now_s, phone.plan.owner, device_of(phone.instance, phone.contact)
+            )
+        ]
 
     def _fall_asleep(self) -> None:
         """Let everybody fall silent: what the nodes remember for their sake is forgotten."""
         for phone in self._phones.values():
             phone.stop()
+        for _ in range(_FORGOTTEN_MS_MAX // _LOOK_MS if self.scenario.devices == "each" else 0):
+            # What a device lacks that is gone is tried as long as its binding lives.
+            if not self.store.has_bindings():
+                break
+            self._run_until(self.ms + _LOOK_MS)
         self._run_until(self.ms + 3 * TIMED_OUT_MS)
         for pipes in list(self._pipes.values()):
             for pipe in pipes:
