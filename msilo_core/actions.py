@@ -312,7 +312,7 @@ class Dump(msgspec.Struct, frozen=True, tag=True, gc=False):
 
     Attributes:
         messages_max: most rows to take.
-        node: who leases; a row that it leased before is taken again with a new end.
+        lease: name of the lease, of this node and no other; a row that has it is taken again with a new end.
         now_ms: the present.
         lease_ms: how long the lease runs, from the moment that the store grants it.
         is_early: take what is to be tried later, too.
@@ -323,7 +323,7 @@ class Dump(msgspec.Struct, frozen=True, tag=True, gc=False):
     token: int
     owner: Aor
     messages_max: int
-    node: str
+    lease: str
     now_ms: int
     lease_ms: int
     is_early: bool = True
@@ -331,18 +331,18 @@ class Dump(msgspec.Struct, frozen=True, tag=True, gc=False):
 
 
 class Renew(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """Let leases of a node run on. Answer: :class:`Renewed`.
+    """Let leases run on. Answer: :class:`Renewed`.
 
     Attributes:
         message_ids: numbers of rows of `owner`, ascending, at least one.
-        node: who leased them.
+        lease: name that they were leased under.
         lease_ms: how long they run from now on.
     """
 
     token: int
     owner: Aor
     message_ids: tuple[int, ...]
-    node: str
+    lease: str
     lease_ms: int
 
 
@@ -359,6 +359,7 @@ class Settle(msgspec.Struct, frozen=True, tag=True, gc=False):
     left, too.
 
     Attributes:
+        lease: name that it was leased under.
         next_time_s: when to try again what stays; 0: at the next REGISTER.
         taken_by: for TAKEN, devices to add to :attr:`Message.taken_by`, separated by blanks; none where it was tried in
             vain at some that lack it still. The message gets status 200, and is delivered: nobody else is told of it,
@@ -371,7 +372,7 @@ class Settle(msgspec.Struct, frozen=True, tag=True, gc=False):
     token: int
     owner: Aor
     message_id: int
-    node: str
+    lease: str
     outcome: Outcome
     status: int = 0
     reason: str = ""

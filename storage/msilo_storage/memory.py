@@ -337,7 +337,7 @@ class MemoryStorage:
         page = free[: dump.messages_max]
         for row in page:
             row.message = taken_over(row.message, row.lease_node)
-            row.lease_node, row.lease_until_ms = dump.node, now_ms + dump.lease_ms
+            row.lease_node, row.lease_until_ms = dump.lease, now_ms + dump.lease_ms
         messages = tuple(row.message for row in page)
         for row in free:
             next_time_s = look_again_s(dump) if row is free[-1] else 0
@@ -349,7 +349,7 @@ class MemoryStorage:
         kept: list[int] = []
         for message_id in renewal.message_ids:
             row = inbox.get(message_id)
-            if row is not None and row.lease_node == renewal.node and row.is_wanted:
+            if row is not None and row.lease_node == renewal.lease and row.is_wanted:
                 row.lease_until_ms = self.clock() + renewal.lease_ms
                 kept.append(message_id)
         return Renewed(renewal.token, tuple(kept))
@@ -362,7 +362,7 @@ class MemoryStorage:
             self._delete(row)
             self._hand_on(row.message)
             return Settled(settle.token)
-        is_ours = row.lease_node == settle.node and row.is_wanted
+        is_ours = row.lease_node == settle.lease and row.is_wanted
         if settle.outcome is Outcome.TAKEN:
             self._take(row, settle, is_ours and not settle.is_late)
             return Settled(settle.token)

@@ -148,7 +148,7 @@ def leasable(waiting: Iterable[tuple[str, int, int]], dump: Dump, now_ms: int) -
     count = 0
     is_oldest = True
     for node, until_ms, next_time_s in waiting:
-        if node != dump.node and until_ms > now_ms:
+        if node != dump.lease and until_ms > now_ms:
             return count, 0 if count else until_ms - now_ms, False
         if is_oldest and not dump.is_early and next_time_s > dump.now_ms // 1000:
             return 0, 0, True

@@ -277,7 +277,7 @@ def dump(connection: sqlite3.Connection, dumps: Sequence[Dump], sql: Sql) -> lis
         page = [
             taken_over(message, node) for message, (node, *_) in zip(free[: dump.messages_max], waiting, strict=False)
         ]
-        leases = [(dump.node, now_ms + dump.lease_ms, *owner, message.message_id) for message in page]
+        leases = [(dump.lease, now_ms + dump.lease_ms, *owner, message.message_id) for message in page]
         connection.executemany(sql(_LEASE), leases)
         for last in free[-1:]:
             connection.execute(sql(_LOOK_AGAIN), (look_again_s(dump), *owner, last.message_id))
@@ -296,7 +296,7 @@ def renew(connection: sqlite3.Connection, renewals: Sequence[Renew], sql: Sql) -
         kept = [
             number
             for number in renewal.message_ids
-            if connection.execute(sql(_RENEW), (until_ms, *owner, number, renewal.node)).rowcount
+            if connection.execute(sql(_RENEW), (until_ms, *owner, number, renewal.lease)).rowcount
         ]
         answers.append(Renewed(renewal.token, tuple(kept)))
     return answers
@@ -338,15 +338,15 @@ def _settle(connection: sqlite3.Connection, settle: Settle, sql: Sql) -> Settled
         case Outcome.TAKEN:
             cursor = _take(connection, sql, settle, row)
         case Outcome.RELEASED:
-            cursor = connection.execute(sql(_RELEASE), (settle.next_time_s, *row, settle.node))
+            cursor = connection.execute(sql(_RELEASE), (settle.next_time_s, *row, settle.lease))
         case Outcome.MISSED:
-            cursor = connection.execute(sql(_MISS), (settle.next_time_s, *row, settle.node))
+            cursor = connection.execute(sql(_MISS), (settle.next_time_s, *row, settle.lease))
         case Outcome.REFUSED | Outcome.FAILED | Outcome.UNREACHED:
             was_reached = settle.outcome is not Outcome.UNREACHED
             is_over = settle.outcome is Outcome.REFUSED
             status, reason = status_after(settle), legible(settle.reason)
             noted = (was_reached, status, settle.status, reason, settle.next_time_s, is_over, is_over)
-            cursor = connection.execute(sql(_GIVE_BACK), (*noted, *row, settle.node))
+            cursor = connection.execute(sql(_GIVE_BACK), (*noted, *row, settle.lease))
     return Settled(settle.token, lost=cursor.rowcount == 0)
 
 
@@ -364,7 +364,7 @@ def _take(connection: sqlite3.Connection, sql: Sql, settle: Settle, row: tuple[s
     taken, looked_for = connection.execute(sql(_TAKEN_BY), row).fetchone() or ("", 0)
     if not settle.is_late:
         back = (settle.next_time_s > 0, settle.next_time_s)
-        connection.execute(sql(_TAKE_BACK), (*back, *row, settle.node))
+        connection.execute(sql(_TAKE_BACK), (*back, *row, settle.lease))
     cursor = connection.execute(sql(_TAKE), (taken_by(taken, settle), settle.until_s, *row))
     hand_on(connection, sql, [(*row[:2], looked_for)])
     return cursor

@@ -106,7 +106,7 @@ def store_action(token: int, owner: Aor = BOB) -> Store:
 
 
 def dump_action(token: int, owner: Aor = BOB) -> Dump:
-    return Dump(token, owner, messages_max=10, node="a", now_ms=2_000, lease_ms=7_000)
+    return Dump(token, owner, messages_max=10, lease="a", now_ms=2_000, lease_ms=7_000)
 
 
 async def test_each_kind_of_action_reaches_the_store_and_is_completed() -> None:

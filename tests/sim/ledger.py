@@ -268,7 +268,7 @@ class Ledger:
             # Left by a process that could not say what became of it.
             leased.is_tried |= bool(leased.holder) and leased.is_sent
             leased.is_sent = False
-            leased.lease = dump.node
+            leased.lease = dump.lease
             leased.holder, leased.held_until_ms = process.lease_name, self._world.ms + dump.lease_ms
             leased.leased[process.lease_name] = self.order
 
@@ -313,7 +313,7 @@ class Ledger:
     def _taken(self, process: "Process", row: Row, settle: Settle) -> None:
         if not row.letter.screens:
             raise Broken("P2", f"row {row.number} is {settle.outcome}, and no phone has shown it")
-        if (row.holder, row.lease) == (process.lease_name, settle.node) and not settle.is_late:
+        if (row.holder, row.lease) == (process.lease_name, settle.lease) and not settle.is_late:
             row.holder = ""
         self._end(row, Outcome.TAKEN)
         self._late[row.number] = row
