@@ -62,6 +62,7 @@ class Row(msgspec.Struct):
         holder: name of the process that has leased it, or empty.
         held_until_ms: end of that lease.
         lease: name of that lease in the store.
+        leased_s: when it was leased, by the clock of the process, which may have been set back since.
         leased: how much had happened before it was leased, by process.
         settling: processes that have asked for an outcome since, but for RELEASED.
         is_sent: whether it was sent since it was leased.
@@ -90,6 +91,7 @@ class Row(msgspec.Struct):
     ended_by: str = ""
     outcome: str = ""
     lease: str = ""
+    leased_s: int = 0
     devices: dict[str, int] = {}
 
 
@@ -269,7 +271,7 @@ class Ledger:
             # Left by a process that could not say what became of it.
             leased.is_tried |= bool(leased.holder) and leased.is_sent
             leased.is_sent = False
-            leased.lease = dump.lease
+            leased.lease, leased.leased_s = dump.lease, dump.now_ms // 1000
             leased.holder, leased.held_until_ms = process.lease_name, self._world.ms + dump.lease_ms
             leased.leased[process.lease_name] = self.order
 

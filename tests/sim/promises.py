@@ -237,7 +237,7 @@ class Promises:
         now_s = process.now.unix_s
         if now_s >= row.message.exp_time_s:
             raise Broken("P5", f"{what} after it expired")
-        if now_s < row.due_s:
+        if max(now_s, row.leased_s) < row.due_s:
             raise Broken("P5", f"{what} before it is due")
         # Another node may say that a phone has it when its lease has ended long since.
         is_over = row.outcome not in ("", Outcome.WITHDRAWN, Outcome.TAKEN)
