@@ -10,6 +10,7 @@ from msilo_core.actions import Action, Completion, Outcome, Settle, Settled, Sto
 from msilo_core.clock import Deadlines, Moment
 from msilo_core.desk import Desk
 from msilo_core.errors import LocalError
+from msilo_core.fields.numbers import DELTA_SECONDS_MAX
 from msilo_core.inbox import Inbox
 from msilo_core.statistics import Statistics
 from msilo_core.uri import Aor
@@ -57,8 +58,11 @@ class Ledger:
         next_time_s: int = 0,
     ) -> list[Action]:
         """Record what became of a message; see :class:`~msilo_core.Settle`."""
-        lease = self._inbox_of(owner).lease
-        return self._ask(Settle(0, owner, message_id, lease, outcome, status, reason, next_time_s))
+        inbox = self._inbox_of(owner)
+        if outcome is Outcome.RELEASED and message_id in inbox.settling:
+            # The store is being told that a device took it late: the lease is given up behind that.
+            return self.take(owner, message_id, (), DELTA_SECONDS_MAX, next_time_s)
+        return self._ask(Settle(0, owner, message_id, inbox.lease, outcome, status, reason, next_time_s))
 
     def take(
         self,
@@ -81,8 +85,9 @@ class Ledger:
         # Whoever looks at the row when the one is recorded must find the other, too.
         before = inbox.taken_next.get(message_id)
         if before is not None:
-            taken_by = f"{before.taken_by} {settle.taken_by}"
-            settle = msgspec.structs.replace(before if is_late else settle, taken_by=taken_by)
+            taken_by = f"{before.taken_by} {settle.taken_by}".strip()
+            until_s = min(before.until_s, settle.until_s)
+            settle = msgspec.structs.replace(before if is_late else settle, taken_by=taken_by, until_s=until_s)
         inbox.taken_next[message_id] = settle
         return []
 

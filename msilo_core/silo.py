@@ -756,6 +756,7 @@ class Silo:
         """A device took a message when nobody waited for it any more: it gets what is behind that."""
         inbox.left_out.pop(device, None)
         inbox.dump_wanted = inbox.is_early = True
+        inbox.page = deque(_with_device(one, device) if one.message_id == message_id else one for one in inbox.page)
         until_s = now.unix_s + self._config.delivery.device_window_s
         return self._ledger.take(inbox.owner, message_id, [device], until_s, is_late=True)
 
@@ -826,6 +827,10 @@ class Silo:
             next_time_s = 0
         inbox.page = deque(sent)
         return actions
+
+
+def _with_device(message: Message, device: str) -> Message:
+    return msgspec.structs.replace(message, status=200, taken_by=f"{device} {message.taken_by}".rstrip())
 
 
 def _parted(inbox: Inbox) -> tuple[list[Message], list[Message]]:

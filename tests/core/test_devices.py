@@ -326,6 +326,29 @@ def test_lease_is_given_back_though_answers_come_late_while_it_is_recorded() -> 
     assert entry.lease_node == ""
 
 
+def test_answer_that_comes_late_counts_for_a_page_that_is_sent_to_others() -> None:
+    bob = Devices(world())
+    bob.register(BOB, TABLET)
+    bob.send(b"0")
+    bob.says["tablet"] = None
+    bob.send(b"1")
+    bob.wait(10_000)
+    bob.says["laptop"] = None
+    bob.register(LAPTOP)
+    assert bob.got["laptop"] == [b"0"]
+    bob.world.hold = {Settle}
+    (on_tablet, data), (on_laptop, other) = bob.unanswered
+    bob.unanswered.clear()
+    bob.world.datagram(answer(data), on_tablet)
+    bob.world.datagram(answer(other, "480 No"), on_laptop)
+    numbers = [settle.message_id for settle in bob.world.held]
+    assert len(set(numbers)) == len(numbers) == 2, "the store might do two outcomes of one row in any order"
+    bob.world.let_go()
+    bob.says.clear()
+    bob.register(LAPTOP, TABLET)
+    assert bob.got == {"phone": [b"0", b"1"], "tablet": [b"0", b"1"], "laptop": [b"0", b"0", b"1"]}
+
+
 def test_late_device_that_is_dead_is_tried_later_and_new_messages_do_not_wait_for_it() -> None:
     bob = Devices(world())
     bob.register(BOB)

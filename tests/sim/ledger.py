@@ -164,7 +164,8 @@ class Ledger:
             and not row.outcome
             and not row.settling
             and row.due_s <= due_s
-            and process.now.unix_s < row.message.exp_time_s
+            # What had run out once is passed over, also where the clock was set back since.
+            and process.latest_s < row.message.exp_time_s
         )
 
     def waiting_before(self, process: "Process", owner: str, order: int, due_s: int) -> list[Row]:

@@ -97,6 +97,7 @@ class Process:
         self.address = node.address
         self.is_alive = True
         self.is_ending = False
+        self._latest_s = 0
         self.limits = Limits(**scenario.limits)
         self._world = world
         self._node = node
@@ -136,6 +137,12 @@ class Process:
         """The present, by its own clocks."""
         ms = self._world.ms
         return Moment(ms, EPOCH_MS + ms + self._node.skew_ms)
+
+    @property
+    def latest_s(self) -> int:
+        """The furthest that its clock has been when this was looked at."""
+        self._latest_s = max(self._latest_s, self.now.unix_s)
+        return self._latest_s
 
     # -- The end -------------------------------------------------------------------------------------------------------
 

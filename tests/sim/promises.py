@@ -60,7 +60,7 @@ class Branch(msgspec.Struct):
         flow: the way it goes.
         token: of its Send.
         began_ms: when.
-        began_s: when, by the clock of the process.
+        began_s: when, by the clock of the process at its furthest.
         is_over: whether it failed, or was finally answered.
         beside: what else of the same inbox was outstanding when it began, where the window is open for several.
     """
@@ -176,7 +176,7 @@ class Promises:
             letter = self.letter_of(wire)
             is_stored = wire.branch.endswith(f".{DELIVERY_MARK}")
             row = self.ledger.leased_row(process, letter) if is_stored else None
-            branch = Branch(process, letter, row, wire.request_uri, flow, token, self._world.ms, process.now.unix_s)
+            branch = Branch(process, letter, row, wire.request_uri, flow, token, self._world.ms, process.latest_s)
         row = branch.row
         number = f", row {row.number}," if row else ""
         what = f"{process.lease_name} sends {branch.letter.name}{number} to {branch.target}"
@@ -346,6 +346,8 @@ class Promises:
         # own time; as does what was refused, by whom the store was not told before the lease had ended. And what was on
         # its way behind one that the phone did not take, where the window is open for several, is there before it.
         is_elsewhere = bool(branch.letter.screens) and not self._is_each
+        # A packet that was under way when the phone forgot what it had shown.
+        is_elsewhere |= any(name == phone.name for name, *_ in branch.letter.screens)
         is_late = branch.began_ms + TIMED_OUT_MS <= brought_by.began_ms or not branch.process.is_alive
         is_expired = row.message.exp_time_s <= brought_by.began_s
         is_deferred = row.is_requeued or row.is_refused or row.message.snd_time_s or newest.message.snd_time_s
