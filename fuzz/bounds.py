@@ -66,6 +66,8 @@ def _check_silo(engine: Engine, limits: Limits) -> None:
         assert len(inbox.line) <= limits.waiting_per_owner_max
         assert len(inbox.page) <= limits.page_messages_max
         assert len(inbox.bindings) <= limits.bindings_per_aor_max
+        assert max(len(inbox.walkers), len(inbox.left_out)) <= limits.bindings_per_aor_max
+        assert inbox.taken_next.keys() <= inbox.settling
 
 
 def _check_store(engine: Engine, limits: Limits, awaited: Sequence[StorageAction]) -> None:

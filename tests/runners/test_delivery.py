@@ -152,6 +152,35 @@ def test_messages_survive_a_power_failure(storage: str, backend: str, transport:
     assert "Traceback" not in service.log_text()
 
 
+def test_each_device_gets_each_message_those_that_come_late_too(storage: str, backend: str, tmp_path: Path) -> None:
+    config = '[delivery]\ndevices = "each"\n'
+    bodies = [b"0", b"1", b"2"]
+    with Service(tmp_path, "--backend", backend, storage=storage, config=config) as service:
+        with Peer(service.udp) as alice, Peer(service.udp) as phone, Peer(service.tcp, "tcp") as tablet:
+            register(phone, "bob")
+            register(tablet, "bob")
+            for body in bodies:
+                assert alice.exchange(alice.message("bob", body)).status == 202
+            on_phone, on_tablet = phone.take(3), tablet.take(3)
+            assert [one.body for one in on_phone] == [one.body for one in on_tablet] == bodies
+            register(phone, "bob")
+            assert phone.hear(0.5) == []
+        service.kill()
+    with Service(tmp_path, "--backend", backend, storage=storage, config=config) as service:
+        with Peer(service.udp) as laptop:
+            register(laptop, "bob")
+            late = laptop.take(3)
+            assert [one.body for one in late] == bodies
+            assert [one.header("Call-ID") for one in late] == [one.header("Call-ID") for one in on_phone]
+            register(laptop, "bob")
+            assert laptop.hear(0.5) == []
+        assert service.stop() == 0
+    shown = run_msilo("silo", "stats", "--storage", storage)
+    assert "waiting: 0," in shown.stdout
+    assert "\nkept for late devices: 3\n" in shown.stdout
+    assert "Traceback" not in service.log_text()
+
+
 def test_an_operator_may_look_while_it_runs(tmp_path: Path) -> None:
     # Another process that opens and closes the file must not end the life of the log that the server writes.
     storage = sqlite_in(tmp_path)
