@@ -15,8 +15,8 @@ from tests.runners.tables import execute, init, wait_until_empty
 
 pytestmark = PATIENCE
 
-_MESSAGES = scaled(400, 10_000)
-_KILLS = scaled(4, 100)
+_MESSAGES = scaled(300, 10_000)
+_KILLS = scaled(3, 100)
 
 # A batch takes a few milliseconds: so long after an answer any part of the next may be under way.
 _BATCH_S = 0.005

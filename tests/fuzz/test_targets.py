@@ -19,7 +19,7 @@ def test_seed_and_what_is_near_it(target: str, seed: Path) -> None:
     data = seed.read_bytes()
     TARGETS[target](data)
     source = random.Random(seed.name)
-    for _ in range(150):
+    for _ in range(100):
         altered = bytearray(data)
         for _ in range(source.randrange(1, 4)):
             at = source.randrange(len(altered))
@@ -33,7 +33,7 @@ def test_seed_and_what_is_near_it(target: str, seed: Path) -> None:
 def test_stories_like_it(seed: Path) -> None:
     source = random.Random(seed.name)
     story = seed.read_bytes()
-    for _ in range(30):
+    for _ in range(20):
         story = alter(story, source)
         TARGETS["engine"](story[:2_000])
 
