@@ -270,7 +270,8 @@ class Ledger:
             if leased.holder not in ("", process.lease_name) and leased.held_until_ms > self._world.ms:
                 raise Broken("P8", f"{process.lease_name} leases row {number}, which {leased.holder} holds")
             # Left by a process that could not say what became of it.
-            leased.is_tried |= bool(leased.holder) and leased.is_sent
+            # What the store does late, having said that it failed, has the lease's name, and nobody is told.
+            leased.is_tried |= bool(leased.holder) and leased.is_sent and leased.lease != dump.lease
             leased.is_sent = False
             leased.lease, leased.leased_s = dump.lease, dump.now_ms // 1000
             leased.holder, leased.held_until_ms = process.lease_name, self._world.ms + dump.lease_ms

@@ -101,9 +101,9 @@ class Process:
         self.limits = Limits(**scenario.limits)
         self._world = world
         self._node = node
-        # A node whose clock is behind believes in bindings that have expired for others, which took new ones.
-        is_skewed = any(plan.skew_ms for plan in scenario.nodes) or any(one.kind == "step" for one in scenario.events)
-        most = 10 * self.limits.bindings_per_aor_max if is_skewed else self.limits.bindings_per_aor_max
+        # A node whose clock is behind, or whose store is, believes in bindings that have expired for others, which took
+        # new ones.
+        most = 10 * self.limits.bindings_per_aor_max
         self._bounds = msgspec.structs.replace(self.limits, bindings_per_aor_max=most)
         self._paused_until_ms = 0
         self._held: list[tuple[Callable[..., None], tuple[Any, ...]]] = []

@@ -341,15 +341,15 @@ class Promises:
             return
         # What its owner saw on another device, in its turn, comes to this one when it can: each node knows of its own
         # requests only, and a process that died could not say that it was delivered. A packet may come so late that its
-        # sender has given up, or died, before the newer one was sent. By the clock of another node it
-        # may have expired. And what is deferred, or requeued, comes in its
-        # own time; as does what was refused, by whom the store was not told before the lease had ended. And what was on
-        # its way behind one that the phone did not take, where the window is open for several, is there before it.
+        # sender has given up, or died, before the newer one was sent. By the clock of another node it may have expired,
+        # or be deleted. And what is deferred, or requeued, comes in its own time; as does what was refused, by whom the
+        # store was not told before the lease had ended. And what was on its way behind one that the phone did not take,
+        # where the window is open for several, is there before it.
         is_elsewhere = bool(branch.letter.screens) and not self._is_each
         # A packet that was under way when the phone forgot what it had shown.
         is_elsewhere |= any(name == phone.name for name, *_ in branch.letter.screens)
         is_late = branch.began_ms + TIMED_OUT_MS <= brought_by.began_ms or not branch.process.is_alive
-        is_expired = row.message.exp_time_s <= brought_by.began_s
+        is_expired = row.message.exp_time_s <= brought_by.began_s or row.outcome not in ("", Outcome.TAKEN)
         is_deferred = row.is_requeued or row.is_refused or row.message.snd_time_s or newest.message.snd_time_s
         is_beside = row in brought_by.beside
         if not (is_elsewhere or is_late or is_expired or is_deferred or is_beside or branch.is_over):
