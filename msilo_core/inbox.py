@@ -42,6 +42,8 @@ class Inbox:
             that was just delivered could be in it again.
         taken_next: what is to be recorded of messages when the outcome that is being recorded is: devices took them
             late.
+        taken_meanwhile: numbers of messages, and the device that took each late while a Dump was under way, which may
+            not know of it.
         walkers: devices that the page is for and that have taken all before it, where each device is to have each
             message.
         left_out: devices that did not take what was sent to them, and until when (Unix s) they get nothing, unless a
@@ -57,7 +59,7 @@ class Inbox:
         "arriving", "bindings", "busy", "dump_wanted", "extra_hdrs", "fork", "has_stored", "has_turn",
         "is_asked_again", "is_early", "is_walk_early", "lease", "lease_end_ms", "lease_spent", "leasing", "left_out",
         "line", "owner", "page", "registrations", "renewing", "sending", "settling", "storing", "stream",
-        "taken_next", "walkers", "withdrawn", "withdrawn_next",
+        "taken_meanwhile", "taken_next", "walkers", "withdrawn", "withdrawn_next",
     )  # fmt: skip
 
     def __init__(self, owner: Aor) -> None:
@@ -83,6 +85,7 @@ class Inbox:
         self.withdrawn: set[int] = set()
         self.withdrawn_next: set[int] = set()
         self.taken_next: dict[int, Settle] = {}
+        self.taken_meanwhile: list[tuple[int, str]] = []
         self.walkers: set[str] = set()
         self.left_out: dict[str, int] = {}
         self.is_walk_early = False

@@ -605,6 +605,9 @@ class Silo:
             raise LocalError(f"{type(completion).__name__} does not answer Dump")
         inbox.page.extend(message for message in completion.messages if message.message_id not in inbox.withdrawn)
         inbox.withdrawn.clear()
+        for number, device in inbox.taken_meanwhile:
+            inbox.page = deque(_with_device(one, device) if one.message_id == number else one for one in inbox.page)
+        inbox.taken_meanwhile.clear()
         if inbox.page:
             self._hold_leases(inbox, asked_ms)
         if completion.busy_ms:
@@ -757,6 +760,8 @@ class Silo:
         inbox.left_out.pop(device, None)
         inbox.dump_wanted = inbox.is_early = True
         inbox.page = deque(_with_device(one, device) if one.message_id == message_id else one for one in inbox.page)
+        if inbox.leasing:
+            inbox.taken_meanwhile.append((message_id, device))
         until_s = now.unix_s + self._config.delivery.device_window_s
         return self._ledger.take(inbox.owner, message_id, [device], until_s, is_late=True)
 

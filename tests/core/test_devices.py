@@ -440,6 +440,29 @@ def test_lost_lease_does_not_lose_it_for_the_others() -> None:
     assert kept(bob.world) == [(b"1", 200, 2)]
 
 
+def test_answer_that_comes_while_the_page_is_leased_anew_counts() -> None:
+    bob = Devices(world())
+    bob.register(BOB)
+    # The same device by another way, which is idle.
+    contact = f'<sip:bob@127.0.0.1:{LAPTOP[1]}>;q=0.1;+sip.instance="<urn:phone>"'
+    bob.world.datagram(register(contact=contact, cseq=9, sender=LAPTOP), LAPTOP)
+    bob.says = {"phone": None}
+    bob.send(b"1", b"2")
+    bob.world.failing = True
+    bob.wait(16_000)
+    bob.world.failing = False
+    bob.world.hold = {Dump, Settle}
+    bob.wait(2_000)
+    (dump,) = bob.world.held
+    bob.world.held.clear()
+    bob.says = {}
+    bob.answer_late()
+    bob.world.carry_out(bob.world.engine.complete(bob.world.perform(dump), bob.world.now))
+    bob.answer()
+    bob.world.let_go()
+    assert bob.got == {"phone": [b"1", b"2"], "tablet": [], "laptop": []}
+
+
 def test_who_has_it_is_recorded_though_the_lease_is_lost() -> None:
     bob = Devices(world(lease_s=3))
     bob.register(BOB, TABLET)
