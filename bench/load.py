@@ -6,6 +6,7 @@ again as RFC 3261 has it, after 0.5 s, 1 s, 2 s and then each 4 s.
 """
 
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from typing import Final, Literal, TypeAlias
@@ -118,7 +119,7 @@ def run(load: Load, progress: Callable[[int], object], start: Callable[[], objec
         wire.close()
 
 
-class _Generator:
+class _Generator(ABC):
     """The loop; what is sent, and when, is in the classes below.
 
     Numbers of requests ascend in the order in which they were first sent.
@@ -203,14 +204,15 @@ class _Generator:
                 self._wire.send(request)
                 self._resent += 1
 
-    def _begin(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _begin(self) -> None: ...
 
-    def _answered(self, number: int, status: int, /) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _answered(self, number: int, status: int, /) -> None: ...
 
     def _take_message(self, number: int, now_ns: int, /) -> None:
-        """Take note of a message that was delivered and has been answered."""
+        """Take note of a message that was delivered and has been answered; of none, where none is to come."""
+        del number, now_ns
 
     def _is_done(self) -> bool:
         return not self._under_way
@@ -352,13 +354,13 @@ class _Phones(_Generator):
                 self._wire.send(self._requests.register(_REFRESH_FIRST + self._refreshed, user))
                 self._refreshed += 1
 
+    @abstractmethod
     def _missing(self) -> list[int]:
         """Return who lacks messages that were to come."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _missed(self) -> int:
         """Return how many messages did not come."""
-        raise NotImplementedError
 
     def _give_up(self) -> None:
         if self._under_way:

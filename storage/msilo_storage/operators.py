@@ -22,7 +22,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         message: what is stored, how often it was tried, and when it is next.
         last_status: status of the response to the last attempt that failed; 0: there was none.
         repeats: how often its sender sent it again after it was stored.
-        lease_node: the server that delivers it at present; empty if none does.
+        lease_node: the server that delivers it at present, and the number of its lease; empty if none does.
         lease_until_ms: until when no other may, in Unix ms; 0 if none does.
     """
 

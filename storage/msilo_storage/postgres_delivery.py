@@ -24,7 +24,7 @@ from msilo_storage.rules import (
 )
 from msilo_storage.tables import Sql
 
-__all__ = ["LOOKED_FOR", "NOW_MS", "dump", "hand_on", "message_of", "renew", "retry", "settle"]
+__all__ = ["LOOKED_FOR", "NOW_MS", "dump", "hand_on", "message_of", "renew", "retry", "settle", "where_is_owner"]
 
 NOW_MS: Final = "(extract(epoch FROM statement_timestamp()) * 1000)::bigint"
 """The clock that leases run by, in Unix ms."""
@@ -384,6 +384,23 @@ async def _take(connection: Connection, settles: Sequence[Settle], sql: Sql) -> 
     return [Settled(settle.token, lost=n not in held) for n, settle in enumerate(settles, start=1)]
 
 
+def where_is_owner(now_s: str, node: str, unregistered: str) -> str:
+    """Return columns ``is_registered`` and ``is_ours``, whether that `node` reaches him, of the owner of a row ``due``.
+
+    Args:
+        now_s: parameter with the present.
+        node: that with the name of the node.
+        unregistered: that which says whether owners without a binding count, too.
+    """
+    registered = f"""EXISTS (
+                SELECT FROM {{silo_location}} AS location
+                WHERE location.username = due.username AND location.domain = due.domain
+                    AND location.expires > {now_s}"""
+    return f"""{unregistered} OR {registered}) AS is_registered,
+            {unregistered} OR {registered}
+                    AND (location.node = {node} OR location.transport = 'udp')) AS is_ours"""
+
+
 # Of another node's connection nothing is known here. Whatever that node has not taken goes behind the others, or a
 # thousand of a node that is gone would hide all that others could deliver.
 _RETRY: Final = f"""
@@ -399,15 +416,7 @@ _RETRY: Final = f"""
         FOR UPDATE SKIP LOCKED
     ), known AS MATERIALIZED (
         SELECT due.*,
-            $6 OR EXISTS (
-                SELECT FROM {{silo_location}} AS location
-                WHERE location.username = due.username AND location.domain = due.domain AND location.expires > $1
-            ) AS is_registered,
-            $6 OR EXISTS (
-                SELECT FROM {{silo_location}} AS location
-                WHERE location.username = due.username AND location.domain = due.domain AND location.expires > $1
-                    AND (location.node = $3 OR location.transport = 'udp')
-            ) AS is_ours,
+            {where_is_owner(now_s="$1", node="$3", unregistered="$6")},
             CASE due.status WHEN 0 THEN (
                 SELECT greatest(
                     silo.next_time,

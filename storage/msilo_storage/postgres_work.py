@@ -37,7 +37,7 @@ from msilo_core.targets import devices_of
 from msilo_core.uri import Aor
 from msilo_core.users import User
 from msilo_storage.lanes import Connection, transaction
-from msilo_storage.postgres_delivery import LOOKED_FOR, NOW_MS, hand_on, message_of
+from msilo_storage.postgres_delivery import LOOKED_FOR, NOW_MS, hand_on, message_of, where_is_owner
 from msilo_storage.quotas import Kept, Question, refusals
 from msilo_storage.rows import (
     BINDING_COLUMNS,
@@ -441,15 +441,7 @@ _REMIND: Final = f"""
         FOR UPDATE SKIP LOCKED
     ), reached AS MATERIALIZED (
         SELECT due.*,
-            $2 OR EXISTS (
-                SELECT FROM {{silo_location}} AS location
-                WHERE location.username = due.username AND location.domain = due.domain AND location.expires > $1
-            ) AS is_registered,
-            $2 OR EXISTS (
-                SELECT FROM {{silo_location}} AS location
-                WHERE location.username = due.username AND location.domain = due.domain AND location.expires > $1
-                    AND (location.node = $5 OR location.transport = 'udp')
-            ) AS is_ours
+            {where_is_owner(now_s="$1", node="$5", unregistered="$2")}
         FROM due
     ), known AS MATERIALIZED (
         SELECT *, CASE WHEN is_ours THEN next_time > 0 AND next_time <= $1 - $6 ELSE snd_time <= $1 - $6 END AS is_late

@@ -4,7 +4,7 @@ A store takes the core's storage actions and returns its completions, one for ea
 An action whose own data cannot be kept is answered :class:`msilo_core.StorageFailed` and harms no other; when
 a batch as a whole cannot be carried out a :class:`msilo_core.StorageError` is raised. What was under way may
 then have happened, and doing it again does no harm: a message is recognised by (owner, Call-ID, CSeq, From
-tag), a lease by its node.
+tag), a lease by its name.
 
 Every method may be cancelled. What it began is then finished or rolled back behind the caller's back, in that
 order of preference; nothing is left half done, and the store stays usable. Calls may be made at the same time
