@@ -57,12 +57,13 @@ class Row(msgspec.Struct):
         number: of the row.
         letter: which message it is.
         message: as it was stored.
-        order: how much had happened before the commit.
+        order: how much had happened before the commit, or before it was requeued.
         due_s: when it is to be delivered at the earliest; 0: at once.
         holder: name of the process that has leased it, or empty.
         held_until_ms: end of that lease.
         lease: name of that lease in the store.
         leased_s: when it was leased, by the clock of the process, which may have been set back since.
+        expires_s: when it expires, as the process that has leased it was told.
         leased: how much had happened before it was leased, by process.
         settling: processes that have asked for an outcome since, but for RELEASED.
         is_sent: whether it was sent since it was leased.
@@ -92,6 +93,7 @@ class Row(msgspec.Struct):
     outcome: str = ""
     lease: str = ""
     leased_s: int = 0
+    expires_s: int = 0
     devices: dict[str, int] = {}
 
 
@@ -274,6 +276,7 @@ class Ledger:
             leased.is_tried |= bool(leased.holder) and leased.is_sent and leased.lease != dump.lease
             leased.is_sent = False
             leased.lease, leased.leased_s = dump.lease, dump.now_ms // 1000
+            leased.expires_s = leased.message.exp_time_s
             leased.holder, leased.held_until_ms = process.lease_name, self._world.ms + dump.lease_ms
             leased.leased[process.lease_name] = self.order
 
@@ -326,6 +329,8 @@ class Ledger:
         row.due_s = 0
         row.devices = {**dict.fromkeys(settle.taken_by.split(), self.order), **row.devices}
         row.message = msgspec.structs.replace(row.message, exp_time_s=min(row.message.exp_time_s, settle.until_s))
+        if process.lease_name in row.leased and row.lease == settle.lease:
+            row.expires_s = row.message.exp_time_s
         found = self._world.store.memory._rows[row.number].message
         if found.status != 200 or {*found.taken_by.split()} != row.devices.keys():
             raise Broken("P2", f"row {row.number} is of {found.taken_by}, and not of {' '.join(row.devices)}")
@@ -348,6 +353,7 @@ class Ledger:
 
     def swept(self) -> None:
         """An operator has requeued or purged something."""
+        self.order += 1
         memory_rows = self._world.store.memory._rows
         for row in (*self._kept.values(), *self._dead.values(), *self._late.values()):
             memory_row = memory_rows.get(row.number)
@@ -361,6 +367,8 @@ class Ledger:
                 self._kept[row.number] = row
                 row.leased.clear()
                 row.outcome, row.is_tried, row.is_sent, row.is_requeued = "", False, False, True
+                # What was looked up before goes its way.
+                row.order = self.order
 
     # -- The end -------------------------------------------------------------------------------------------------------
 

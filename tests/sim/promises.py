@@ -235,7 +235,7 @@ class Promises:
 
     def _check_stored(self, process: "Process", branch: Branch, row: Row, what: str) -> None:
         now_s = process.now.unix_s
-        if now_s >= row.message.exp_time_s:
+        if now_s >= row.expires_s:
             raise Broken("P5", f"{what} after it expired")
         if max(now_s, row.leased_s) < row.due_s:
             raise Broken("P5", f"{what} before it is due")
