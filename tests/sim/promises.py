@@ -352,7 +352,9 @@ class Promises:
         is_expired = row.message.exp_time_s <= brought_by.began_s or row.outcome not in ("", Outcome.TAKEN)
         is_deferred = row.is_requeued or row.is_refused or row.message.snd_time_s or newest.message.snd_time_s
         is_beside = row in brought_by.beside
-        if not (is_elsewhere or is_late or is_expired or is_deferred or is_beside or branch.is_over):
+        # What it has refused it may take when another node, whose request is under way, sends that again.
+        is_settled = self._device_at(branch) in row.devices
+        if not (is_elsewhere or is_late or is_expired or is_deferred or is_beside or is_settled or branch.is_over):
             raise Broken("P4", f"{phone.name} shows row {row.number} after row {newest.number}")
 
     # -- Between nodes and the store -----------------------------------------------------------------------------------
