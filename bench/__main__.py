@@ -6,6 +6,7 @@ from bench.compare import compare
 from bench.engine import engine
 from bench.instructions import instructions
 from bench.parse import parse
+from bench.scale import growth, memory
 from bench.traffic import deliver, mixed, register, store
 
 
@@ -16,7 +17,9 @@ def main() -> None:
 
 main.add_command(compare)
 main.add_command(engine)
+main.add_command(growth)
 main.add_command(instructions)
+main.add_command(memory)
 main.add_command(parse)
 main.add_command(store)
 main.add_command(register)

@@ -16,7 +16,18 @@ from bench.setting import Setting, count_option, setting_options, target_address
 from bench.spread import Traffic
 from msilo_storage.urls import redact
 
-__all__ = ["Figures", "deliver", "measure_delivery", "measure_loop", "mixed", "print_line", "register", "store"]
+__all__ = [
+    "Figures",
+    "check_stored",
+    "deliver",
+    "measure_delivery",
+    "measure_loop",
+    "mixed",
+    "print_line",
+    "register",
+    "run_load",
+    "store",
+]
 
 Figures: TypeAlias = dict[str, Any]
 """What one run showed, as its JSON line has it: see the README."""
@@ -96,7 +107,7 @@ def measure_loop(kind: Kind, setting: Setting, open_server: OpenServer, label: s
     """Run a closed loop once."""
     with open_server(setting) as server:
         cpu_s = server.cpu_s()
-        result = _run(kind, setting, server, spread.new_run(), label or kind)
+        result = run_load(kind, setting, server, spread.new_run(), label or kind)
         return {
             "rate_per_s": round(sum(result.statuses.values()) / _elapsed_s(result), 1),
             **_latencies(result),
@@ -110,20 +121,26 @@ def measure_delivery(setting: Setting, open_server: OpenServer, label: str = "")
     label = label or "deliver"
     run = spread.new_run()
     with open_server(setting) as server:
-        stored = _run("ordered store", setting, server, run, f"{label}: store")
-        not_stored = sum(count for status, count in stored.statuses.items() if status != 202)
-        if not_stored:
-            raise click.ClickException(f"{not_stored} messages were not stored: {stored.statuses}")
+        stored = run_load("ordered store", setting, server, run, f"{label}: store")
+        check_stored(stored)
         cpu_s = server.cpu_s()
-        result = _run("deliver", setting, server, run, label, phase=1)
+        result = run_load("deliver", setting, server, run, label, phase=1)
         elapsed_s = _elapsed_s(result)
         return {
             "rate_per_s": round(result.delivered / elapsed_s, 1),
             "elapsed_s": round(elapsed_s, 3),
+            "store_rate_per_s": round(setting.count / _elapsed_s(stored), 1),
             **_latencies(result),
             **_deliveries(result),
             **_usage(result, server, cpu_s),
         }
+
+
+def check_stored(result: LoadResult) -> None:
+    """Raise a :class:`click.ClickException` where a message was not stored that is to be delivered."""
+    not_stored = sum(count for status, count in result.statuses.items() if status != 202)
+    if not_stored:
+        raise click.ClickException(f"{not_stored} messages were not stored: {result.statuses}")
 
 
 def print_line(benchmark: str, setting: Setting, figures: Mapping[str, object]) -> None:
@@ -165,14 +182,39 @@ def _server_of(setting: Setting) -> OpenServer:
     return running
 
 
-def _run(kind: Kind, setting: Setting, server: Server, run: str, label: str, phase: int = 0) -> LoadResult:
+def run_load(
+    kind: Kind,
+    setting: Setting,
+    server: Server,
+    run: str,
+    label: str,
+    *,
+    phase: int = 0,
+    watch: Callable[[], object] = lambda: None,
+) -> LoadResult:
+    """Put a load on a server.
+
+    Args:
+        run: from :func:`bench.spread.new_run`: whose users they are.
+        label: of the progress bar.
+        phase: see :class:`bench.load.Load`.
+        watch: called some times a second meanwhile.
+
+    Raises:
+        click.ClickException: the server is not there, or says nothing any more.
+    """
+
+    def progress(more: int) -> None:
+        bar.update(more)
+        watch()
+
     traffic = Traffic(
         kind=kind, target=server.address, transport=server.transport, run=run, domain=setting.domain, phase=phase,
         count=setting.count, window=setting.window, users=setting.users, body_bytes=setting.body_bytes,
         processes=setting.processes,
     )  # fmt: skip
     with click.progressbar(length=setting.count, label=label, file=sys.stderr) as bar:
-        return spread.run(traffic, bar.update)
+        return spread.run(traffic, progress)
 
 
 def _elapsed_s(result: LoadResult) -> float:
