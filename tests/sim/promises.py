@@ -381,11 +381,12 @@ class Promises:
                 raise Broken("P2", f"row {row.number} is {outcome} by {device}, which said nothing")
         if outcome is Outcome.TAKEN and not row.devices and not any(one < 300 or one == _MERGED for one in heard):
             raise Broken("P2", f"row {row.number} is {outcome}, and no phone said so")
-        row.is_refused |= outcome is Outcome.REFUSED
         if outcome is Outcome.REFUSED and not any(status >= 300 for status in heard):
             raise Broken("P2", f"row {row.number} is refused, and no phone said so")
-        if outcome is Outcome.REFUSED and action.status == _MERGED and row.is_tried:
+        # Asked again it says what it was when it was asked first: another node may have tried it since.
+        if outcome is Outcome.REFUSED and action.status == _MERGED and row.is_tried and not row.is_refused:
             raise Broken("P3", f"row {row.number} is refused, and 482 says that a phone has it")
+        row.is_refused |= outcome is Outcome.REFUSED
 
     def denied(self, process: "Process", action: StorageAction) -> None:
         """The store has carried out an action, and says that it has failed."""
