@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from msilo_core import Engine, Limits
 from msilo_core.actions import Dump, Expire, Remind, Renew, Retry, Settle, StorageAction
 from msilo_core.desk import Share
+from msilo_core.silo import PAGE_GROWTH
 
 __all__ = ["check_bounds"]
 
@@ -62,9 +63,12 @@ def _check_silo(engine: Engine, limits: Limits) -> None:
     silo = engine._silo
     assert silo._turns.taken <= limits.deliveries_max
     assert len(silo._turns.awaited) <= limits.deliveries_waiting_max
+    leased = sum(len(inbox.page) for inbox in silo._inboxes.values())
+    assert leased < 2 * limits.deliveries_max * limits.page_messages_max + 1
     for inbox in silo._inboxes.values():
         assert len(inbox.line) <= limits.waiting_per_owner_max
-        assert len(inbox.page) <= limits.page_messages_max
+        assert len(inbox.page) <= PAGE_GROWTH * limits.page_messages_max
+        assert len(inbox.untold) <= len(inbox.settling) <= PAGE_GROWTH * limits.page_messages_max
         assert len(inbox.bindings) <= limits.bindings_per_aor_max
         assert max(len(inbox.walkers), len(inbox.left_out)) <= limits.bindings_per_aor_max
         assert inbox.taken_next.keys() <= inbox.settling
@@ -74,7 +78,7 @@ def _check_store(engine: Engine, limits: Limits, awaited: Sequence[StorageAction
     """What has no deadline is bounded by what it is for: each page, and each round."""
     counts = [share.count for share in engine._desk._shares]
     assert all(count <= limits.storage_actions_max for count in counts[: len(Share)]), counts
-    deliveries = limits.deliveries_max * (limits.page_messages_max + 2)
+    deliveries = limits.deliveries_max * (2 * limits.page_messages_max + 2)
     assert counts[-1] <= limits.server_transactions_max + deliveries + 3
     assert sum(counts) == len(awaited)
     assert sum(isinstance(action, Expire) for action in awaited) <= 1, "the store is asked to clean while it cleans"

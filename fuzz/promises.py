@@ -279,9 +279,12 @@ class Promises:
         """A message counts as delivered only if a phone said that it has it."""
         if settle.outcome is not Outcome.DELIVERED:
             return
-        row = self._leased[settle.message_id]
+        assert self._was_taken(self._leased[settle.message_id]), "delivered, and nobody said so"
+
+    def _was_taken(self, row: Message) -> bool:
+        """Say whether a phone said that it has a message; the store may be told a little later."""
         statuses = self._statuses[_key_of_row(row)] | self._statuses[_key_of_reminder(row)]
-        assert any(status // 100 == 2 or status == 482 for status in statuses), "delivered, and nobody said so"
+        return any(status // 100 == 2 or status == 482 for status in statuses)
 
     def _check_response(self, response: Response, flow: Flow) -> None:
         arrival = self._arrivals.get(_as_answered(response))
@@ -441,7 +444,7 @@ class Promises:
         # One that is withdrawn while it is sent goes on.
         assert outcome is Outcome.WITHDRAWN, "sent again before its outcome is recorded"
         waiting = self._waiting(row.owner, self._leased_s[row.message_id], now)
-        before = [other for other in waiting if other.message_id < row.message_id]
+        before = [one for one in waiting if one.message_id < row.message_id and not self._was_taken(one)]
         assert not before, "sent before what came before it"
 
 

@@ -30,6 +30,7 @@ class Inbox:
         has_turn: it is one of the `deliveries_max` owners that are delivered to at the same time.
         leasing: a Dump is under way.
         page: leased messages, oldest first; as many of the first are being sent as there are in `sending`.
+        is_long: the last page was full.
         lease: name that they are leased under; empty before the first page.
         lease_spent: the store failed to record an outcome under that name, and may do so any time: the next page needs
             another, for which that means nothing.
@@ -40,6 +41,7 @@ class Inbox:
         withdrawn_next: numbers of messages that are to be withdrawn when the outcome that is being recorded is.
         settling: numbers of messages whose outcome is not recorded yet; no page is leased until it is, or a message
             that was just delivered could be in it again.
+        untold: outcomes that the store is to be told together; their messages are in `settling`.
         taken_next: what is to be recorded of messages when the outcome that is being recorded is: devices took them
             late.
         taken_meanwhile: numbers of messages, and the device that took each late while a Dump was under way, which may
@@ -57,9 +59,9 @@ class Inbox:
 
     __slots__ = (
         "arriving", "bindings", "busy", "dump_wanted", "extra_hdrs", "fork", "has_stored", "has_turn",
-        "is_asked_again", "is_early", "is_walk_early", "lease", "lease_end_ms", "lease_spent", "leasing", "left_out",
-        "line", "owner", "page", "registrations", "renewing", "sending", "settling", "storing", "stream",
-        "taken_meanwhile", "taken_next", "walkers", "withdrawn", "withdrawn_next",
+        "is_asked_again", "is_early", "is_long", "is_walk_early", "lease", "lease_end_ms", "lease_spent", "leasing",
+        "left_out", "line", "owner", "page", "registrations", "renewing", "sending", "settling", "storing", "stream",
+        "taken_meanwhile", "taken_next", "untold", "walkers", "withdrawn", "withdrawn_next",
     )  # fmt: skip
 
     def __init__(self, owner: Aor) -> None:
@@ -77,11 +79,13 @@ class Inbox:
         self.has_turn = False
         self.leasing = False
         self.page: deque[Message] = deque()
+        self.is_long = False
         self.lease = ""
         self.lease_spent = False
         self.lease_end_ms = 0
         self.renewing = False
         self.settling: set[int] = set()
+        self.untold: list[Settle] = []
         self.withdrawn: set[int] = set()
         self.withdrawn_next: set[int] = set()
         self.taken_next: dict[int, Settle] = {}

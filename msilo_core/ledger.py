@@ -57,12 +57,28 @@ class Ledger:
         reason: str = "",
         next_time_s: int = 0,
     ) -> list[Action]:
-        """Record what became of a message; see :class:`~msilo_core.Settle`."""
+        """Record what became of a message; see :class:`~msilo_core.Settle`.
+
+        That it was delivered is not told before :meth:`tell`, or with the next other outcome of its inbox.
+        """
         inbox = self._inbox_of(owner)
         if outcome is Outcome.RELEASED and message_id in inbox.settling:
             # The store is being told that a device took it late: the lease is given up behind that.
             return self.take(owner, message_id, (), DELTA_SECONDS_MAX, next_time_s)
-        return self._ask(Settle(0, owner, message_id, inbox.lease, outcome, status, reason, next_time_s))
+        settle = Settle(0, owner, message_id, inbox.lease, outcome, status, reason, next_time_s)
+        if outcome is Outcome.DELIVERED:
+            inbox.untold.append(settle)
+            inbox.settling.add(message_id)
+            return []
+        return self.tell(inbox) + self._ask(settle)
+
+    def tell(self, inbox: Inbox) -> list[Action]:
+        """Tell the store which messages of an inbox were delivered."""
+        actions: list[Action] = []
+        for settle in inbox.untold:
+            actions += self._ask(settle)
+        inbox.untold.clear()
+        return actions
 
     def take(
         self,

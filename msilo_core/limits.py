@@ -155,7 +155,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     page_messages_max: int = 16
     """Messages of one inbox held in memory while it is delivered: memory does not grow with the inbox. With
-    `deliveries_max` inboxes at the same time this is 1 GB of the longest messages, 5 MB of usual ones."""
+    `deliveries_max` inboxes at the same time this is 1 GB of the longest messages, 5 MB of usual ones. A long inbox has
+    four times as many while no more than a quarter of those are delivered, which makes it less than twice that."""
 
     connections_max: int = 10_000
     """Open stream connections in all."""

@@ -68,11 +68,18 @@ from msilo_core.turns import Turns
 from msilo_core.uri import Aor
 from msilo_core.whereabouts import Whereabouts
 
-__all__ = ["RETRY_PAUSE_S", "Silo"]
-
+__all__ = ["PAGE_GROWTH", "RETRY_PAUSE_S", "SETTLE_WITHIN_MS", "Silo"]
 
 RETRY_PAUSE_S: Final = 30
 """How long what was due is left to the node that looked for it first, or that does not reach the phone itself."""
+
+PAGE_GROWTH: Final = 4
+"""How many times as long the pages behind a full one are, where one of so many turns is taken at most: no more is in
+memory for that."""
+
+SETTLE_WITHIN_MS: Final = 10
+"""How long a message may have been delivered before the store is asked to record it, with what was delivered behind it
+meanwhile. If the server dies before, it comes again, and the phone can tell."""
 
 FailCall: TypeAlias = Callable[[Call, int, Response | None, Moment], list[Action]]
 Refuse: TypeAlias = Callable[[Call, int, str, Moment], list[Action]]
@@ -262,6 +269,8 @@ class Silo:
                 actions += self._renew_leases(inbox, now)
             elif what == "lease":
                 actions += self._lose_page(inbox, now)
+            elif what == "settle":
+                actions += self._ledger.tell(inbox)
             else:
                 fork = inbox.sending[0] if inbox.sending else inbox.fork
                 assert fork is not None, "its deadlines end with it"
@@ -331,7 +340,7 @@ class Silo:
                         actions += self._ledger.settle(
                             inbox.owner, message.message_id, Outcome.FAILED, 408, next_time_s=now.unix_s
                         )
-                actions += self._release_rest(inbox)
+                actions += self._release_rest(inbox) + self._ledger.tell(inbox)
                 self._let_leases_be(inbox)
             elif inbox.fork is not None:
                 actions += inbox.fork.give_up(now)
@@ -376,8 +385,20 @@ class Silo:
                 actions += self._fail_line(inbox, 480, now)
             elif inbox.line:
                 actions += self._relay_head(inbox, now)
+        if inbox.untold:
+            actions += self._tell(inbox, now)
         actions += self._leave(inbox, now)
         return actions
+
+    def _tell(self, inbox: Inbox, now: Moment) -> list[Action]:
+        """Have it recorded what was delivered, or soon where more of the page is being sent."""
+        key = ("settle", inbox.owner)
+        if inbox.sending:
+            if key not in self._deadlines:
+                self._deadlines.arm(key, now.mono_ms + SETTLE_WITHIN_MS)
+            return []
+        self._deadlines.disarm(key)
+        return self._ledger.tell(inbox)
 
     def _leave(self, inbox: Inbox, now: Moment) -> list[Action]:
         """Give up the turn of an inbox that is not delivered any more, and forget one with nothing under way."""
@@ -388,6 +409,7 @@ class Silo:
         under_way = inbox.arriving or inbox.storing or inbox.busy or inbox.line or inbox.settling or inbox.renewing
         if not under_way and ("dump", inbox.owner) not in self._deadlines:
             self._inboxes.pop(inbox.owner, None)
+            self._deadlines.disarm(("settle", inbox.owner))
         return self._pass_turn_on(inbox, now) if inbox.has_turn else []
 
     def _pass_turn_on(self, inbox: Inbox, now: Moment) -> list[Action]:
@@ -587,14 +609,18 @@ class Silo:
         inbox.leasing = True
         inbox.dump_wanted = inbox.is_early = False
         inbox.is_walk_early = is_early
-        token = self._desk.issue_patiently(partial(self._dumped, inbox, is_early, now.mono_ms))
         page_max, lease_ms = self._limits.page_messages_max, self._lease_ms
+        if inbox.is_long and self._turns.is_quiet:
+            page_max *= PAGE_GROWTH
+        token = self._desk.issue_patiently(partial(self._dumped, inbox, is_early, now.mono_ms, page_max))
         if not inbox.lease or inbox.lease_spent:
             inbox.lease, inbox.lease_spent = f"{self._config.node}/{next(self._leases)}", False
         devices = tuple(sorted(inbox.walkers))
         return [Dump(token, inbox.owner, page_max, inbox.lease, now.unix_ms, lease_ms, is_early, devices)]
 
-    def _dumped(self, inbox: Inbox, is_early: bool, asked_ms: int, completion: Completion, now: Moment) -> list[Action]:
+    def _dumped(
+        self, inbox: Inbox, is_early: bool, asked_ms: int, page_max: int, completion: Completion, now: Moment
+    ) -> list[Action]:
         inbox.leasing = False
         if isinstance(completion, StorageFailed):
             self._statistics.storage_failures += 1
@@ -615,7 +641,7 @@ class Silo:
             # Whoever holds it may be done long before the end of the lease.
             self._dump_later(inbox, now.mono_ms + min(completion.busy_ms + 1, STORE_RETRY_MS))
         else:
-            is_full = len(completion.messages) == self._limits.page_messages_max
+            inbox.is_long = is_full = len(completion.messages) == page_max
             # A Store that was told before this page may not be in it.
             inbox.has_stored = is_full or inbox.dump_wanted or completion.is_early
             inbox.dump_wanted |= is_full

@@ -31,6 +31,11 @@ class Turns:
             self.awaited[owner] = None
         return False
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether a quarter of the turns are taken at most."""
+        return 4 * self.taken <= self._taken_max
+
     def give_up(self) -> None:
         """A turn is over; :meth:`next` says whose is next."""
         self.taken -= 1

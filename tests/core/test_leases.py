@@ -1,11 +1,13 @@
 """Leases in the engine: renewed while a page is being sent, and nothing sent any more once one may be another's."""
 
 from collections import deque
+from typing import Any
 
 import pytest
 
 from msilo_core import Aor, Config, DeliveryConfig, Flow, Limits, Moment, SiloConfig, SiloRoute
 from msilo_core.actions import (
+    Completion,
     Dump,
     Dumped,
     LookedUp,
@@ -21,6 +23,7 @@ from msilo_core.actions import (
     Unbind,
 )
 from msilo_core.errors import LocalError
+from msilo_core.silo import PAGE_GROWTH, SETTLE_WITHIN_MS
 from tests.core.world import (
     BOB,
     LONG_AGO,
@@ -171,7 +174,68 @@ def test_what_could_not_be_renewed_is_sent_no_more_and_leased_anew() -> None:
     # What the phone has taken before is no new message to it.
     (second,) = world.datagram(answer(again, "482 Merged Request"), BOB)
     assert body_of(second) == b"1"
+    world.pass_time(SETTLE_WITHIN_MS)
     assert world.waiting() == [b"1"]
+
+
+def test_what_was_delivered_is_recorded_together_and_soon() -> None:
+    world, sent = sending(4)
+    for number in (1, 2):
+        (sent,) = world.datagram(answer(sent), BOB)
+        assert body_of(sent) == b"%d" % number
+    assert world.waiting() == [b"0", b"1", b"2", b"3"]
+    world.pass_time(SETTLE_WITHIN_MS - 1)
+    assert world.waiting() == [b"0", b"1", b"2", b"3"]
+    world.pass_time(1)
+    assert world.waiting() == [b"2", b"3"]
+    (sent,) = world.datagram(answer(sent), BOB)
+    world.datagram(answer(sent), BOB)
+    # Nothing of the page is being sent any more.
+    assert world.waiting() == []
+
+
+def test_what_was_delivered_is_recorded_before_what_failed_behind_it() -> None:
+    world, first = sending()
+    (second,) = world.datagram(answer(first), BOB)
+    world.hold = {Settle}
+    world.datagram(answer(second, "480 Not Now"), BOB)
+    assert [(settle.message_id, settle.outcome) for settle in world.held if isinstance(settle, Settle)] == [
+        (1, Outcome.DELIVERED),
+        (2, Outcome.FAILED),
+    ]
+    world.let_go()
+    # When it would have been recorded nothing is under way for bob any more.
+    world.pass_time(SETTLE_WITHIN_MS)
+    assert world.waiting() == [b"1"]
+
+
+def test_end_of_the_grace_leaves_nothing_unrecorded_that_was_delivered() -> None:
+    world, first = sending(3)
+    world.datagram(answer(first), BOB)
+    world.carry_out(world.engine.close(world.now))
+    world.carry_out(world.engine.abandon(world.now))
+    assert world.waiting() == [b"1", b"2"]
+
+
+@pytest.mark.parametrize(("deliveries_max", "growth"), [(4, PAGE_GROWTH), (3, 1)])
+def test_pages_of_a_long_inbox_grow_where_few_are_delivered(deliveries_max: int, growth: int) -> None:
+    world = World(limits=Limits(page_messages_max=2, deliveries_max=deliveries_max))
+    for number in range(20):
+        world.datagram(message(b"%d" % number, number=number))
+    asked: list[int] = []
+    carry_out = world.perform
+
+    def perform(action: Any) -> Completion:
+        if isinstance(action, Dump):
+            asked.append(action.messages_max)
+        return carry_out(action)
+
+    world.perform = perform  # type: ignore[method-assign]
+    _, sent = world.datagram(register(), BOB)
+    while sent:
+        (sent,) = world.datagram(answer(sent), BOB) or (b"",)
+    assert world.waiting() == []
+    assert (asked[0], {*asked[1:-1]}) == (2, {2 * growth})
 
 
 def test_process_that_slept_beyond_the_end_sends_nothing_more() -> None:
@@ -213,6 +277,7 @@ def test_answer_that_comes_when_another_server_has_it_is_not_recorded_against_th
     assert world.waiting() == [b"1"]
     (second,) = other.datagram(answer(again), BOB)
     assert body_of(second) == b"1"
+    other.pass_time(SETTLE_WITHIN_MS)
     assert other.engine.statistics.lost_leases == 1
 
 

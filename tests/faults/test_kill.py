@@ -21,8 +21,8 @@ _KILLS = scaled(3, 100)
 # A batch takes a few milliseconds: so long after an answer any part of the next may be under way.
 _BATCH_S = 0.005
 
-# Messages of one owner that a server holds at a time: `page_messages_max`.
-_PAGE = 16
+# Messages of one owner that a server holds at a time: four times `page_messages_max`.
+_PAGE = 64
 
 _OWNERS = [f"owner{n}" for n in range(scaled(4, 20))]
 

@@ -257,8 +257,13 @@ class Promises:
         for other in self.ledger.waiting_before(process, row.letter.plan.owner, leased, now_s):
             # One that fell due or came free since is not in the page.
             is_older = other.number < row.number and other.leased.get(process.lease_name, 0) >= leased
-            if is_older and other not in branch.beside:
+            if is_older and other not in branch.beside and not self._was_taken(process, other):
                 raise Broken("P4", f"{what} before row {other.number}")
+
+    def _was_taken(self, process: "Process", row: Row) -> bool:
+        """Say whether a process has heard that a phone has a message, of which it need not have told the store yet."""
+        heard = self._heard[process.lease_name, row.letter.plan.number]
+        return any(status < 300 or status == _MERGED for status in heard)
 
     def _device_at(self, branch: Branch) -> str:
         """Return which device a branch leads to; they are all one where one is enough."""
