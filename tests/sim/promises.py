@@ -11,6 +11,7 @@ import msgspec
 
 from msilo_core.actions import Completion, Outcome, Settle, StorageAction, Store
 from msilo_core.flow import Flow
+from msilo_core.outcome import outcome_of
 from msilo_core.relay import DELIVERY_MARK
 from tests.sim.agents import TIMED_OUT_MS
 from tests.sim.broken import Broken
@@ -103,6 +104,8 @@ class Promises:
         self._heard: dict[tuple[str, int], set[int]] = defaultdict(set)
         self._heard_of: dict[tuple[str, int, str], set[int]] = defaultdict(set)
         self._taken: dict[tuple[str, int, str], Row | None] = {}
+        # What a device refused for good, of whose answer the store may not have been told.
+        self._refused: set[tuple[int, str]] = set()
         # Devices by the contacts that they registered.
         self._devices: dict[str, str] = {}
         self._is_each = world.scenario.devices == "each"
@@ -310,6 +313,8 @@ class Promises:
         device = self._device_at(branch)
         self._heard[key].add(wire.status)
         self._heard_of[*key, device].add(wire.status)
+        if outcome_of(wire.status, 0) is Outcome.REFUSED:
+            self._refused.add((branch.letter.plan.number, device))
         if wire.status < 300 and self._is_outstanding(branch):
             self._taken[*key, device] = branch.row
         branch.is_over = True
@@ -357,8 +362,10 @@ class Promises:
         is_expired = row.message.exp_time_s <= brought_by.began_s or row.outcome not in ("", Outcome.TAKEN)
         is_deferred = row.is_requeued or row.is_refused or row.message.snd_time_s or newest.message.snd_time_s
         is_beside = row in brought_by.beside
-        # What it has refused it may take when another node, whose request is under way, sends that again.
-        is_settled = self._device_at(branch) in row.devices
+        # What it has refused it may take when another node sends that again, whose request was under way, or that does
+        # not know.
+        device = self._device_at(branch)
+        is_settled = device in row.devices or (row.letter.plan.number, device) in self._refused
         if not (is_elsewhere or is_late or is_expired or is_deferred or is_beside or is_settled or branch.is_over):
             raise Broken("P4", f"{phone.name} shows row {row.number} after row {newest.number}")
 
