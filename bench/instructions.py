@@ -1,4 +1,4 @@
-"""What parsing and storing a message cost in machine instructions: a gate that a busy machine cannot move.
+"""What parsing, storing, registering and delivering cost in instructions: a gate that a busy machine cannot move.
 
 Each workload of bench/instructions_driver.py runs under callgrind for 200 messages and for 700; the difference by 500
 is the cost of one, without the start of the interpreter. Hashes are fixed, and everything is compiled before.
@@ -62,7 +62,7 @@ class Verdict(msgspec.Struct, frozen=True):
 @click.command()
 @click.option("--record", is_flag=True, help=f"Write what is measured to bench/{BUDGET.name}.")
 def instructions(record: bool) -> None:
-    """Count the instructions of parsing and storing a message, and compare them with the recorded budget.
+    """Count the instructions of parsing, storing, registering and delivering; compare them with the recorded budget.
 
     Exit 1 if one is more than 10 % over. Needs valgrind.
     """

@@ -6,12 +6,32 @@ Nothing but the workload itself may depend on COUNT, since the difference betwee
 import random
 import re
 import sys
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
 from bench import needed
 from bench.messages import messages, registers
-from msilo_core import Action, Config, Engine, Flow, LookedUp, LookUp, Moment, Send, Store, Stored
+from msilo_core import (
+    Action,
+    Bind,
+    Bound,
+    Config,
+    Dump,
+    Dumped,
+    Engine,
+    Flow,
+    LookedUp,
+    LookUp,
+    Message,
+    Moment,
+    Send,
+    Settle,
+    Settled,
+    Store,
+    Stored,
+    parse_aor,
+)
 
 __all__ = ["COUNT_MAX", "REFERENCE", "WORKLOADS"]
 
@@ -59,14 +79,34 @@ def parse_register(count: int) -> None:
 
 def store_message(count: int) -> None:
     """A MESSAGE for someone who is away, from the datagram to the 202, the store's answers at once."""
-    corpus = messages(COUNT_MAX)
-    engine = Engine(Config(), entropy=random.Random(1), now=_moment(0))
+    corpus, engine = messages(COUNT_MAX), _engine()
     for number in range(count):
-        now = _moment(number)
-        sent = [send for action in engine.receive_datagram(corpus[number], _FLOW, now)
-                for send in _carry_out(engine, action, now)]  # fmt: skip
+        sent = _receive(engine, corpus[number], number)
         assert len(sent) == 1, sent
         assert sent[0].startswith(b"SIP/2.0 202 "), sent
+
+
+def bind_register(count: int) -> None:
+    """A REGISTER that nothing waits for, from the datagram to the 200, the store's answer at once."""
+    corpus, engine = registers(COUNT_MAX), _engine()
+    for number in range(count):
+        sent = _receive(engine, corpus[number], number)
+        assert len(sent) == 1, sent
+        assert sent[0].startswith(b"SIP/2.0 200 "), sent
+
+
+def deliver_message(count: int) -> None:
+    """A stored MESSAGE, from the store's answer to a Dump to the record that the phone's 200 came; in full pages."""
+    engine = _engine()
+    waiting = deque([_row(number) for number in range(COUNT_MAX)][:count])
+    sent = _receive(engine, registers(1)[0], 0, waiting)
+    for number in range(count):
+        data = sent[-1]
+        assert data.startswith(b"MESSAGE "), sent
+        copied = data[data.index(b"Via: ") : data.index(b"Date: ")]
+        sent = _receive(engine, b"SIP/2.0 200 OK\r\n%bContent-Length: 0\r\n\r\n" % copied, number, waiting)
+    assert engine.statistics.dumped_messages == count
+    assert not sent, sent
 
 
 WORKLOADS: Final[dict[str, Callable[[int], None]]] = {
@@ -74,6 +114,8 @@ WORKLOADS: Final[dict[str, Callable[[int], None]]] = {
     "parse MESSAGE": parse_message,
     "parse REGISTER": parse_register,
     "store MESSAGE": store_message,
+    "bind REGISTER": bind_register,
+    "deliver MESSAGE": deliver_message,
 }
 """By name: what does the work so many times."""
 
@@ -98,11 +140,33 @@ def _reference_call(word: str, number: int) -> int:
     return number % 7 if word < "e" else 1
 
 
+def _engine() -> Engine:
+    return Engine(Config(), entropy=random.Random(1), now=_moment(0))
+
+
 def _moment(number: int) -> Moment:
     return Moment(number, _EPOCH_MS + number)
 
 
-def _carry_out(engine: Engine, action: Action, now: Moment) -> list[bytes]:
+def _row(number: int) -> Message:
+    return Message(
+        owner=parse_aor("bob@example.com"), src_addr="sip:alice@example.com", dst_addr="sip:bob@example.com",
+        inc_time_s=_EPOCH_MS // 1000 - 60, exp_time_s=_EPOCH_MS // 1000 + 86_400, ctype="text/plain;charset=utf-8",
+        body=b"The quick brown fox jumps over the lazy dog, and nobody is there to see how it is done.",
+        extra_hdrs="User-Agent: Desk Phone 5.2.6 (x86_64 Linux)\r\n", callid=f"{number:030x}@192.0.2.17", cseq=1,
+        from_tag=f"{number:010x}", from_hdr=f'"Alice" <sip:alice@example.com>;tag={number:010x}',
+        to_hdr="<sip:bob@example.com>", date_hdr="Sun, 22 Nov 2026 23:58:32 GMT", message_id=number + 1,
+    )  # fmt: skip
+
+
+def _receive(engine: Engine, data: bytes, number: int, waiting: deque[Message] | None = None) -> list[bytes]:
+    """Return what is sent when a datagram has come, and the store has done what that asks of it."""
+    now = _moment(number)
+    actions = engine.receive_datagram(data, _FLOW, now)
+    return [send for action in actions for send in _carry_out(engine, action, now, waiting)]
+
+
+def _carry_out(engine: Engine, action: Action, now: Moment, waiting: deque[Message] | None) -> list[bytes]:
     """Answer a storage action, and what comes of that; return the octets that are sent."""
     match action:
         case Send():
@@ -111,9 +175,17 @@ def _carry_out(engine: Engine, action: Action, now: Moment) -> list[bytes]:
             actions = engine.complete(LookedUp(action.token, bindings=(), waiting=False), now)
         case Store():
             actions = engine.complete(Stored(action.token, message_id=now.mono_ms + 1), now)
+        case Bind():
+            actions = engine.complete(Bound(action.token, action.contacts, waiting=bool(waiting)), now)
+        case Dump():
+            assert waiting is not None
+            page = tuple([waiting.popleft() for _ in range(min(action.messages_max, len(waiting)))])
+            actions = engine.complete(Dumped(action.token, page), now)
+        case Settle():
+            actions = engine.complete(Settled(action.token), now)
         case _:
             raise AssertionError(f"what is {action} doing here? Teach the driver to answer it")
-    return [send for action in actions for send in _carry_out(engine, action, now)]
+    return [send for action in actions for send in _carry_out(engine, action, now, waiting)]
 
 
 if __name__ == "__main__":
