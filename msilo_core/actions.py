@@ -53,7 +53,7 @@ __all__ = [
 ]
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Message(msgspec.Struct, frozen=True, gc=False):
     """A MESSAGE as the silo keeps it: a row of the table ``silo``.
 
     Text of header fields is as it came, decoded as UTF-8 with ``surrogateescape``, so that encoding it the same way

@@ -288,8 +288,8 @@ class UserAgent(Element):
         transaction = self._servers.begin(key, request, flow, now)
         if self._closing:
             # Whoever sends it may keep it for the next time that we are here.
-            return self._respond(transaction, request, flow, 480, now)
-        actions = self._respond(transaction, request, flow, 200, now)
+            return self._respond(transaction, 480, now)
+        actions = self._respond(transaction, 200, now)
         if self._is_news(request):
             actions.append(Arrived(request))
         return actions

@@ -16,14 +16,14 @@ from msilo_core.compose import build_response
 from msilo_core.config import Config
 from msilo_core.entropy import Entropy
 from msilo_core.errors import LocalError, PeerError
-from msilo_core.fields import Via, parse_sent_by
+from msilo_core.fields import parse_sent_by
 from msilo_core.flow import Flow
 from msilo_core.framing import Keepalive, Malformed, StreamFramer, frame_datagram
 from msilo_core.limits import Limits
 from msilo_core.message import Request, Response
 from msilo_core.statistics import Statistics
 from msilo_core.transactions import ClientTransactions, ServerTransaction, ServerTransactions, server_key
-from msilo_core.transport import reply_flow, seen_at
+from msilo_core.transport import way_back
 
 __all__ = ["REASONS", "Element"]
 
@@ -169,14 +169,16 @@ class Element(ABC):
     def _respond(
         self,
         transaction: ServerTransaction,
-        request: Request,
-        flow: Flow,
         status: int,
         now: Moment,
         reason: str = "",
         headers: Sequence[tuple[str, str]] = (),
     ) -> list[Action]:
-        response = self._response(request, flow, status, reason, headers)
+        request = transaction.request
+        if request is None:
+            # It was answered before, or is not to be any more.
+            return []
+        response = self._response(request, transaction.via_suffix, status, reason, headers)
         return self._servers.respond(transaction, status, response, now)
 
     def _answer(
@@ -185,8 +187,8 @@ class Element(ABC):
         """Answer without a transaction (RFC 3261 section 8.2.7): a repeat is answered anew."""
         # "... the same tag MUST be used for all responses to that request" (RFC 3261 section 8.2.6.2).
         tag = self._entropy.stable_tag(server_key(request))
-        response = self._response(request, flow, status, reason, headers, to_tag=tag)
-        return [Send(reply_flow(request.via, flow), response)]
+        way, via_suffix = way_back(request.via, flow)
+        return [Send(way, self._response(request, via_suffix, status, reason, headers, tag))]
 
     def _answer_options(self, request: Request, flow: Flow) -> list[Action]:
         """Say what we can do (RFC 3261 section 11.2); a body is kept as it is, whatever its type and language."""
@@ -197,12 +199,11 @@ class Element(ABC):
     def _response(
         self,
         request: Request,
-        flow: Flow,
+        via_suffix: str,
         status: int,
         reason: str = "",
         headers: Sequence[tuple[str, str]] = (),
         to_tag: str = "",
-        via_suffix: str | None = None,
     ) -> bytes:
         if status == 503 and not headers:
             headers = [("Retry-After", str(self._limits.retry_after_s))]
@@ -213,7 +214,7 @@ class Element(ABC):
             status,
             reason or REASONS.get(status, "Unknown"),
             to_tag=to_tag or self._entropy.tag(),
-            via_suffix=seen_at(request.via, flow) if via_suffix is None else via_suffix,
+            via_suffix=via_suffix,
             headers=headers,
         )
 
@@ -223,12 +224,12 @@ class Element(ABC):
         if not isinstance(request, Request) or request.method == "ACK":
             return self._drop(flow, f"malformed: {type(malformed.error).__name__}")
         try:
-            via, via_suffix = _readable_via(request, flow)
+            way, via_suffix = _readable_way_back(request, flow)
         except PeerError:
             return self._drop(flow, "malformed: no usable Via")
-        response = self._response(request, flow, malformed.error.status_hint, via_suffix=via_suffix)
+        response = self._response(request, via_suffix, malformed.error.status_hint)
         dropped = self._drop(flow, f"malformed: {type(malformed.error).__name__}")
-        return [*dropped, Send(reply_flow(via, flow), response)]
+        return [*dropped, Send(way, response)]
 
     def _drop(self, flow: Flow, reason: str) -> list[Action]:
         dropped = self.statistics.dropped
@@ -316,14 +317,14 @@ class Element(ABC):
         self._stream_deadlines.disarm(flow)
 
 
-def _readable_via(request: Request, flow: Flow) -> tuple[Via, str]:
+def _readable_way_back(request: Request, flow: Flow) -> tuple[Flow, str]:
     """Return where a malformed request is to be answered, and what to add to its Via.
 
     Raises:
         ParseError: it does not say who sent it.
     """
     try:
-        return request.via, seen_at(request.via, flow)
+        return way_back(request.via, flow)
     except PeerError:
         # RFC 4475 section 3.1.2.1: parameters that nobody can read, to which nothing is added.
-        return parse_sent_by(request.get("via") or ""), ""
+        return way_back(parse_sent_by(request.get("via") or ""), flow)[0], ""

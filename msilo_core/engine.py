@@ -283,14 +283,14 @@ class Engine(Element):
         now: Moment,
     ) -> list[Action]:
         if not isinstance(completion, UserFound):
-            return self._storage_failed(request, transaction, flow, completion, now)
+            return self._storage_failed(request, transaction, completion, now)
         verdict = self._guard.admit(claim, request, completion.user, now)
         if verdict is Verdict.DENIED:
             return self._denied(request, transaction, flow, claim, now)
         if verdict is Verdict.STALE:
             return self._challenge(request, transaction, flow, claim, now, stale=True)
         if claim.user != claim.owner:
-            return self._respond(transaction, request, flow, 403, now, "Not Your Address")
+            return self._respond(transaction, 403, now, "Not Your Address")
         return self._route_request(request, transaction, flow, claim.user, now)
 
     def _denied(
@@ -321,7 +321,7 @@ class Engine(Element):
                 # RFC 4475 section 3.3.4: "the To: header field is required to contain a SIP or SIPS URI as an AOR".
                 _ = request.to.uri
         except PeerError as error:
-            return self._respond(transaction, request, flow, error.status_hint, now)
+            return self._respond(transaction, error.status_hint, now)
         owner = self._owner_of(request, request_uri, flow)
         is_local = owner is not None and self._serves(owner.domain)
         if request.method == "REGISTER" and not _is_literal(request_uri.host):
@@ -387,7 +387,7 @@ class Engine(Element):
             actions = self._silo.located(call, registrations, completion, now)
             return actions + self._run(call, now)
         self._silo.located(call, registrations, None, now)
-        actions = self._storage_failed(call.request, call.transaction, call.flow, completion, now)
+        actions = self._storage_failed(call.request, call.transaction, completion, now)
         return actions + self._silo.advance(call.owner, now)
 
     def _run(self, call: Call, now: Moment) -> list[Action]:
@@ -421,7 +421,7 @@ class Engine(Element):
             headers = () if refusal is None else refusal.headers
         elif status == 415 and self._intake.accept:
             headers = [("Accept", self._intake.accept)]
-        return self._respond(call.transaction, call.request, call.flow, status, now, reason, headers)
+        return self._respond(call.transaction, status, now, reason, headers)
 
     def call_pass_on(self, call: Call, response: Response, now: Moment) -> list[Action]:
         """Answer with a phone's response, our Via taken off, and the challenges of all (RFC 3261 section 16.7)."""
@@ -473,12 +473,12 @@ class Engine(Element):
                 extra = [("Min-Expires", str(self._config.expires_min_s))]
             elif isinstance(error, PathNotSupported):
                 extra = [("Unsupported", "path")]
-            return self._respond(call.transaction, call.request, call.flow, error.status_hint, now, headers=extra)
+            return self._respond(call.transaction, error.status_hint, now, headers=extra)
         if self._registrations.is_spent(now):
             # Others were let in while it was found out who this is.
             self.statistics.overloads += 1
             headers = self._come_back(call.request, now)
-            return self._respond(call.transaction, call.request, call.flow, 503, now, headers=headers)
+            return self._respond(call.transaction, 503, now, headers=headers)
         self._registrations.take(now)
         token = self._desk.issue(Share.REGISTER, partial(self._bound, call, change.path), _ignore, now)
         return [
@@ -526,7 +526,7 @@ class Engine(Element):
         request = call.request
         if request.to.tag:
             return
-        identity = f"{owner}|{request.method}|{request.cseq.number}|{request.from_.tag}|{request.call_id}"
+        identity = (owner, request.method, request.cseq.number, request.from_.tag, request.call_id)
         if not self._servers.claim(call.transaction, identity):
             raise Merged
 
@@ -534,22 +534,20 @@ class Engine(Element):
 
     def _stored(self, call: Call, owner: Aor, completion: Completion, now: Moment) -> list[Action]:
         if isinstance(completion, Refused):
-            actions = self._respond(
-                call.transaction, call.request, call.flow, completion.status, now, completion.reason
-            )
+            actions = self._respond(call.transaction, completion.status, now, completion.reason)
             return actions + self._silo.stored(call, owner, 0, now)
         if not isinstance(completion, Stored):
             if call.fork is not None and call.fork.taken:
                 # A phone took it while it was being stored.
-                actions = self._respond(call.transaction, call.request, call.flow, 200, now)
+                actions = self._respond(call.transaction, 200, now)
             else:
-                actions = self._storage_failed(call.request, call.transaction, call.flow, completion, now)
+                actions = self._storage_failed(call.request, call.transaction, completion, now)
             return actions + self._silo.stored(call, owner, 0, now)
         if completion.repeated:
             self.statistics.repeated_messages += 1
         else:
             self.statistics.stored_messages += 1
-        actions = self._respond(call.transaction, call.request, call.flow, 202, now)
+        actions = self._respond(call.transaction, 202, now)
         if not completion.repeated:
             actions += self._notifier.notify(call, owner, now)
         actions += self._silo.stored(call, owner, completion.message_id, now)
@@ -574,13 +572,13 @@ class Engine(Element):
             case Bound(bindings=bindings, waiting=waiting):
                 self.statistics.registrations += 1
                 headers = response_headers(bindings, path, now)
-                actions = self._respond(call.transaction, call.request, call.flow, 200, now, headers=headers)
+                actions = self._respond(call.transaction, 200, now, headers=headers)
                 extra_hdrs = self._extra_hdrs.render_lines(call) if waiting else None
                 return actions + self._silo.bound(call.owner, bindings, waiting, extra_hdrs, now)
             case Refused(status=status, reason=reason):
-                return self._respond(call.transaction, call.request, call.flow, status, now, reason)
+                return self._respond(call.transaction, status, now, reason)
             case _:
-                return self._storage_failed(call.request, call.transaction, call.flow, completion, now)
+                return self._storage_failed(call.request, call.transaction, completion, now)
 
     def _dump(
         self, owner: Aor, contact: str | None, extra_hdrs: str | None, now: Moment, *, is_asked: bool = False
@@ -609,12 +607,12 @@ class Engine(Element):
         return self._silo.dump(owner, contact, registrations, looked_up, extra_hdrs, now, is_asked=is_asked)
 
     def _storage_failed(
-        self, request: Request, transaction: ServerTransaction, flow: Flow, completion: Completion, now: Moment
+        self, request: Request, transaction: ServerTransaction, completion: Completion, now: Moment
     ) -> list[Action]:
         if not isinstance(completion, StorageFailed):
             raise LocalError(f"{type(completion).__name__} does not answer what {request.method} asked for")
         self.statistics.storage_failures += 1
-        return self._respond(transaction, request, flow, 503, now, headers=self._come_back(request, now))
+        return self._respond(transaction, 503, now, headers=self._come_back(request, now))
 
     # -- Policy --------------------------------------------------------------------------------------------------------
 

@@ -73,7 +73,7 @@ def read_im(content_type: str, body: bytes) -> Im | None:
         content_type: value of the Content-Type of the SIP request.
         body: of the request.
     """
-    if not _is_cpim(content_type) or b"Disposition-Notification" not in body:
+    if b"Disposition-Notification" not in body or not _is_cpim(content_type):
         return None
     try:
         cpim = parse_cpim(body)

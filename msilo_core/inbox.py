@@ -1,7 +1,5 @@
 """What is under way for one owner; :mod:`msilo_core.silo` says how it changes."""
 
-from collections import deque
-
 from msilo_core.actions import Binding, Message, Settle
 from msilo_core.fork import Fork
 from msilo_core.route import Call
@@ -78,7 +76,7 @@ class Inbox:
         self.is_early = False
         self.has_turn = False
         self.leasing = False
-        self.page: deque[Message] = deque()
+        self.page: list[Message] = []
         self.is_long = False
         self.lease = ""
         self.lease_spent = False
@@ -94,6 +92,6 @@ class Inbox:
         self.left_out: dict[str, int] = {}
         self.is_walk_early = False
         self.stream: Target | None = None
-        self.sending: deque[Fork[Aor]] = deque()
+        self.sending: list[Fork[Aor]] = []
         self.fork: Fork[Aor] | None = None
-        self.line: deque[Call] = deque()
+        self.line: list[Call] = []

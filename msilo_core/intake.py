@@ -77,7 +77,7 @@ class Intake:
         request = call.request
         if is_delivery(request):
             raise StoredElsewhere
-        if refuse_extensions(request, "require") is not None:
+        if "require" in request.head.first and refuse_extensions(request, "require") is not None:
             # Whoever answers a request itself must understand all that it requires; a phone might have.
             raise Unsupported(request.get("require") or "", 420)
         if self._is_passing(request):

@@ -248,11 +248,11 @@ def tokenise(data: bytes, limits: Limits = _LIMITS) -> Request | Response:
     if method[:4].upper() == "SIP/":
         code, _, reason = rest.partition(" ")
         status = int(code) if _STATUS.fullmatch(code) is not None else 0
-        return Response(version=method, status=status, reason=reason, head=head, body=body, limits=limits)
+        return Response(head=head, limits=limits, body=body, version=method, status=status, reason=reason)
     request_uri, space, version = rest.rpartition(" ")
     if not space or (method not in METHODS and not is_token(method)):
         raise ParseError("a start-line", start_line)
-    return Request(method=method, request_uri=request_uri, version=version, head=head, body=body, limits=limits)
+    return Request(head=head, limits=limits, body=body, method=method, request_uri=request_uri, version=version)
 
 
 _SIP_2_0: Final = "SIP/2.0"

@@ -21,7 +21,7 @@ from msilo_core.message import Request
 from msilo_core.route import Call
 from msilo_core.targets import Target
 from msilo_core.transactions import ClientTransactions
-from msilo_core.transport import seen_at, sent_by
+from msilo_core.transport import sent_by
 from msilo_core.uri import Aor
 
 __all__ = ["DELIVERY_MARK", "MAX_FORWARDS", "Relay", "is_delivery", "loop_mark"]
@@ -66,14 +66,12 @@ class Relay:
         """
         request = call.request
         self._sent_bys.update(sent_by(target.flow) for target in targets)
-        # Completes the Via that was topmost (section 18.2.1), so that the answer finds back through it.
-        via_suffix = seen_at(request.via, call.flow)
         max_breadth = request.max_breadth
         return Fork(
             user,
             subject,
             targets,
-            partial(self._serialise, call, via_suffix),
+            partial(self._serialise, call),
             renew,
             self._clients,
             self._entropy,
@@ -83,13 +81,17 @@ class Relay:
 
     def is_looped(self, request: Request) -> bool:
         """Say whether a request went through here before, routed as it would be now (RFC 5393 section 4.2.2)."""
-        text = request.head.text
-        if not any(sent_by in text for sent_by in self._sent_bys):
-            return False
+        for line in request.get_all("via"):
+            for name in self._sent_bys:
+                if name in line:
+                    return self._is_marked(request)
+        return False
+
+    def _is_marked(self, request: Request) -> bool:
         mark = f".{loop_mark(request)}"
         return any(via.branch.endswith(mark) and via.sent_by in self._sent_bys for via in _readable_vias(request))
 
-    def _serialise(self, call: Call, via_suffix: str, target: Target, via: str, max_breadth: int) -> bytes:
+    def _serialise(self, call: Call, target: Target, via: str, max_breadth: int) -> bytes:
         request = call.request
         hops = request.max_forwards
         return forward(
@@ -97,7 +99,8 @@ class Relay:
             request_uri=target.request_uri,
             via=via,
             counts={"Max-Forwards": MAX_FORWARDS if hops is None else hops - 1, "Max-Breadth": max_breadth},
-            via_suffix=via_suffix,
+            # Completes the Via that was topmost (section 18.2.1), so that the answer finds back through it.
+            via_suffix=call.transaction.via_suffix,
             route=target.route,
             # The target's Route is all that is left of the way.
             drop=("route", *hidden_headers(request, call.is_trusted, self._is_trusted(target.flow))),
@@ -107,9 +110,10 @@ class Relay:
 
 def is_delivery(request: Request) -> bool:
     """Say whether a MESSAGE comes out of a silo: a stored one on its way, which whoever holds it still answers for."""
-    return DELIVERY_MARK in request.head.text and any(
-        via.branch.endswith(f".{DELIVERY_MARK}") for via in _readable_vias(request)
-    )
+    for line in request.get_all("via"):
+        if DELIVERY_MARK in line:
+            return any(via.branch.endswith(f".{DELIVERY_MARK}") for via in _readable_vias(request))
+    return False
 
 
 def _readable_vias(request: Request) -> Iterator[Via]:

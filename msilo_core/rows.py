@@ -86,33 +86,35 @@ def row_of(
         ParseError: a value that is kept as text is not UTF-8.
     """
     if extra_hdrs is None:
-        kept = [line for key, line in request.raw_lines if key not in _NOT_EXTRA and key not in hidden]
-        extra_hdrs = "".join([f"{line}\r\n" for line in kept])
-    ctype, date = request.content_type, request.get("date") or ""
-    for text in (ctype, date, src_addr, dst_addr, request.call_id, request.from_.tag):
-        # A lone surrogate stands for an octet that was not UTF-8. Text columns can hold neither that nor a NUL, which
-        # may stand in a quoted string behind a backslash.
-        if "\0" in text or (not text.isascii() and not _is_utf8(text)):
-            raise ParseError("UTF-8 without NUL", text)
+        lines = zip(request.head.keys, request.head.lines, strict=True)
+        kept = [line for key, line in lines if key not in _NOT_EXTRA and key not in hidden]
+        extra_hdrs = "\r\n".join([*kept, ""])
+    ctype, date, callid, from_tag = request.content_type, request.get("date") or "", request.call_id, request.from_.tag
+    texts = f"{ctype}{date}{src_addr}{dst_addr}{callid}{from_tag}"
+    # A lone surrogate stands for an octet that was not UTF-8. Text columns can hold neither that nor a NUL, which may
+    # stand in a quoted string behind a backslash.
+    if "\0" in texts or not (texts.isascii() or _is_utf8(texts)):
+        raise ParseError("UTF-8 without NUL", texts)
+    # Not all by name: CPython makes a dict of more than fifteen of those, which costs more than all the rest of this.
     return Message(
-        owner=owner,
-        src_addr=src_addr,
-        dst_addr=dst_addr,
-        inc_time_s=now.unix_s,
-        exp_time_s=_exp_time_s(request, config, now, snd_time_s),
-        snd_time_s=snd_time_s,
+        owner,
+        src_addr,
+        dst_addr,
+        now.unix_s,
+        _exp_time_s(request, config, now, snd_time_s),
+        snd_time_s,
         ctype=ctype,
         body=request.body,
         extra_hdrs=extra_hdrs,
-        callid=request.call_id,
+        callid=callid,
         cseq=request.cseq.number,
-        from_tag=request.from_.tag,
+        from_tag=from_tag,
         from_hdr=request.get("from") or "",
         to_hdr=request.get("to") or "",
         date_hdr=date,
-        imdn=imdn,
         attempts=attempts,
         reached=reached,
+        imdn=imdn,
     )
 
 

@@ -23,7 +23,6 @@ it is through with one, each walker has it: whoever did not take it is none any 
 device gets a message before an older one. A REGISTER begins a walk, and that it is time to try again.
 """
 
-from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import count
@@ -227,7 +226,7 @@ class Silo:
         sent, rest = _parted(inbox)
         if inbox.leasing or any(message.message_id == message_id for message in sent):
             inbox.withdrawn.add(message_id)
-        inbox.page = deque([*sent, *(message for message in rest if message.message_id != message_id)])
+        inbox.page = [*sent, *(message for message in rest if message.message_id != message_id)]
         if message_id in inbox.settling:
             # The store is being told another outcome, and might do the two in any order.
             inbox.withdrawn_next.add(message_id)
@@ -335,7 +334,7 @@ class Silo:
                     actions += self._hurry(inbox.sending[0], now)
                 # Not given back as if untried: the phone may have it, and will say so if it comes again.
                 for message in self._abandon_sending(inbox):
-                    inbox.page.popleft()
+                    inbox.page.pop(0)
                     if message.message_id not in inbox.withdrawn:
                         actions += self._ledger.settle(
                             inbox.owner, message.message_id, Outcome.FAILED, 408, next_time_s=now.unix_s
@@ -490,7 +489,7 @@ class Silo:
         call = inbox.line[0]
         expires_s = _expires_s(call)
         if expires_s is not None and expires_s <= now.unix_s:
-            inbox.line.popleft()
+            inbox.line.pop(0)
             return self._fail_call(call, 480, None, now) + self._advance(inbox, now)
         targets = self._where.idle_targets(inbox, now)
         deadline_ms = call.arrived.mono_ms + self._config.relay_ms
@@ -507,7 +506,7 @@ class Silo:
         self, inbox: Inbox, fork: Fork[Aor], status: int, response: Response | None, now: Moment
     ) -> list[Action]:
         self._deadlines.disarm(("relay", inbox.owner))
-        call = inbox.line.popleft()
+        call = inbox.line.pop(0)
         call.fork = fork
         call.statuses = (*fork.statuses, TIMED_OUT) if self._is_open_question(inbox, fork, now) else (*fork.statuses,)
         if status < 300 and response is not None:
@@ -522,7 +521,7 @@ class Silo:
     def _fail_line(self, inbox: Inbox, status: int, now: Moment) -> list[Action]:
         actions: list[Action] = []
         while inbox.line:
-            actions += self._fail_call(inbox.line.popleft(), status, None, now)
+            actions += self._fail_call(inbox.line.pop(0), status, None, now)
         return actions
 
     # -- Stored messages -----------------------------------------------------------------------------------------------
@@ -632,7 +631,7 @@ class Silo:
         inbox.page.extend(message for message in completion.messages if message.message_id not in inbox.withdrawn)
         inbox.withdrawn.clear()
         for number, device in inbox.taken_meanwhile:
-            inbox.page = deque(_with_device(one, device) if one.message_id == number else one for one in inbox.page)
+            inbox.page = [_with_device(one, device) if one.message_id == number else one for one in inbox.page]
         inbox.taken_meanwhile.clear()
         if inbox.page:
             self._hold_leases(inbox, asked_ms)
@@ -785,7 +784,7 @@ class Silo:
         """A device took a message when nobody waited for it any more: it gets what is behind that."""
         inbox.left_out.pop(device, None)
         inbox.dump_wanted = inbox.is_early = True
-        inbox.page = deque(_with_device(one, device) if one.message_id == message_id else one for one in inbox.page)
+        inbox.page = [_with_device(one, device) if one.message_id == message_id else one for one in inbox.page]
         if inbox.leasing:
             inbox.taken_meanwhile.append((message_id, device))
         until_s = now.unix_s + self._config.delivery.device_window_s
@@ -814,7 +813,7 @@ class Silo:
                 inbox.walkers &= has_it
             if inbox.walkers - has_it and message.exp_time_s > now.unix_s:
                 return actions
-            inbox.page.popleft()
+            inbox.page.pop(0)
             next_time_s = self._look_again_s(inbox, message, has_it, now)
             actions += self._ledger.settle(inbox.owner, message.message_id, Outcome.RELEASED, next_time_s=next_time_s)
         return actions + self._release_rest(inbox)
@@ -824,7 +823,7 @@ class Silo:
         sent, rest = _parted(inbox)
         missed = [message for message in rest if message.snd_time_s and not message.status]
         self._statistics.failed_reminders += len(missed)
-        inbox.page = deque([*sent, *(message for message in rest if message not in missed)])
+        inbox.page = [*sent, *(message for message in rest if message not in missed)]
         actions: list[Action] = []
         for message in missed:
             actions += self._ledger.settle(inbox.owner, message.message_id, Outcome.MISSED)
@@ -842,7 +841,7 @@ class Silo:
     def _pass_over_expired(self, inbox: Inbox, now: Moment) -> list[Action]:
         actions: list[Action] = []
         while inbox.page and inbox.page[0].exp_time_s <= now.unix_s:
-            message = inbox.page.popleft()
+            message = inbox.page.pop(0)
             actions += self._ledger.settle(inbox.owner, message.message_id, Outcome.RELEASED)
         return actions
 
@@ -856,7 +855,7 @@ class Silo:
             at_s = next_time_s or (message.next_time_s if message.status else 0)
             actions += self._ledger.settle(inbox.owner, message.message_id, Outcome.RELEASED, next_time_s=at_s)
             next_time_s = 0
-        inbox.page = deque(sent)
+        inbox.page = sent
         return actions
 
 
@@ -866,8 +865,7 @@ def _with_device(message: Message, device: str) -> Message:
 
 def _parted(inbox: Inbox) -> tuple[list[Message], list[Message]]:
     """Return what is being sent of a page, and the rest of it."""
-    page = [*inbox.page]
-    return page[: len(inbox.sending)], page[len(inbox.sending) :]
+    return inbox.page[: len(inbox.sending)], inbox.page[len(inbox.sending) :]
 
 
 def _expires_s(call: Call) -> int | None:

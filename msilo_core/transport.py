@@ -5,7 +5,7 @@ from typing import Final
 from msilo_core.fields import Via
 from msilo_core.flow import Flow, TransportName
 
-__all__ = ["TRANSPORTS", "reply_flow", "seen_at", "sent_by", "via_value"]
+__all__ = ["TRANSPORTS", "sent_by", "via_value", "way_back"]
 
 TRANSPORTS: Final[dict[str, TransportName]] = {"udp": "udp", "tcp": "tcp"}
 """What we can send by, by the name in a ``transport`` parameter."""
@@ -22,20 +22,23 @@ def via_value(flow: Flow, branch: str) -> str:
     return f"SIP/2.0/{flow.transport.upper()} {sent_by(flow)};branch={branch};rport"
 
 
-def seen_at(via: Via, flow: Flow) -> str:
-    """Return the parameters that tell the sender what we saw (RFC 3261 section 18.2.1, RFC 3581 section 4)."""
+def way_back(via: Via, flow: Flow) -> tuple[Flow, str]:
+    """Say where the responses to a request go, and what they tell its sender in its Via of how it was seen.
+
+    RFC 3261 sections 18.2.1 and 18.2.2, RFC 3581 section 4. The address is always the one that the request came from; a
+    ``maddr`` is not followed, since it would let a sender point our answers at somebody else.
+
+    Args:
+        via: the topmost Via of the request.
+        flow: what it came by.
+
+    Returns:
+        The flow, and parameters such as ``;received=192.0.2.1;rport=5060``, or none.
+    """
     host, port = flow.remote
     if via.rport is not None:
-        return f";received={host};rport={port}"
-    return f";received={host}" if via.host.strip("[]") != host else ""
-
-
-def reply_flow(via: Via, flow: Flow) -> Flow:
-    """Say where the responses to a request go (RFC 3261 section 18.2.2, RFC 3581 section 4).
-
-    The address is always the one that the request came from; a ``maddr`` is not followed, since it would let a sender
-    point our answers at somebody else.
-    """
-    if flow.is_stream or via.rport is not None:
-        return flow
-    return Flow(flow.transport, flow.local, (flow.remote[0], via.port or 5060))
+        return flow, f";received={host};rport={port}"
+    via_suffix = f";received={host}" if via.host.strip("[]") != host else ""
+    if flow.is_stream:
+        return flow, via_suffix
+    return Flow(flow.transport, flow.local, (host, via.port or 5060)), via_suffix

@@ -1,7 +1,7 @@
 """The non-INVITE server transaction: RFC 3261 section 17.2.2, figure 8, and what RFC 4320 adds to it."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from enum import IntEnum
 from itertools import islice
 from typing import Final, TypeAlias
@@ -15,7 +15,7 @@ from msilo_core.flow import Flow
 from msilo_core.limits import Limits
 from msilo_core.message import Request
 from msilo_core.transactions.timers import TIMED_OUT
-from msilo_core.transport import reply_flow, seen_at
+from msilo_core.transport import way_back
 
 __all__ = ["SERVER_TABLE", "ServerEvent", "ServerState", "ServerTransaction", "ServerTransactions", "server_key"]
 
@@ -50,6 +50,11 @@ class ServerEvent(IntEnum):
     """The client has given up: 64*T1 after the request, or after the silence began."""
 
 
+# An attribute of an enumeration takes ten times as long to look up, and these are for each message.
+_TRYING, _PROCEEDING, _COMPLETED, _TERMINATED = ServerState
+_FINAL: Final = ServerEvent.FINAL
+
+
 class ServerTransaction:
     """One request that came to us, until its repeats can no longer come.
 
@@ -57,23 +62,28 @@ class ServerTransaction:
         key: as :func:`server_key` gives it.
         came_by: the flow that the request came by.
         flow: where responses go (section 18.2.2).
+        via_suffix: what they say in the topmost Via of how the request was seen.
         request: the request, or None once nobody will answer it any more: what stays must be small.
+        size_bytes: octets of the request.
         response: the last response sent; what a repeat is answered with.
         ends_ms: when the present timer fires: TRYING, then F, then J.
         claims: see :meth:`ServerTransactions.claim`.
     """
 
-    __slots__ = ("came_by", "claims", "ends_ms", "flow", "key", "request", "response", "state")
+    __slots__ = (
+        "came_by", "claims", "ends_ms", "flow", "key", "request", "response", "size_bytes", "state", "via_suffix",
+    )  # fmt: skip
 
     def __init__(self, key: str, request: Request, came_by: Flow) -> None:
         self.key = key
         self.came_by = came_by
-        self.flow = reply_flow(request.via, came_by)
+        self.flow, self.via_suffix = way_back(request.via, came_by)
         self.request: Request | None = request
+        self.size_bytes = request.head.size_bytes + len(request.body)
         self.response = b""
-        self.state = ServerState.TRYING
+        self.state = _TRYING
         self.ends_ms = 0
-        self.claims: tuple[str, ...] = ()
+        self.claims: tuple[Hashable, ...] = ()
 
 
 def server_key(request: Request) -> str:
@@ -162,7 +172,7 @@ class ServerTransactions:
         self._finished: OrderedDict[str, ServerTransaction] = OrderedDict()
         self._active_bytes = 0
         self._finished_bytes = 0
-        self._claims: dict[str, ServerTransaction] = {}
+        self._claims: dict[Hashable, ServerTransaction] = {}
 
     @property
     def active_count(self) -> int:
@@ -202,10 +212,10 @@ class ServerTransactions:
         transaction = ServerTransaction(key, request, came_by)
         transaction.ends_ms = now.mono_ms + self._wait_trying_ms
         self._trying[key] = transaction
-        self._active_bytes += _size_bytes(request)
+        self._active_bytes += transaction.size_bytes
         return transaction
 
-    def claim(self, transaction: ServerTransaction, identity: str) -> bool:
+    def claim(self, transaction: ServerTransaction, identity: Hashable) -> bool:
         """Take `identity` for a request until it is answered; say whether another one has not taken it before.
 
         Nothing happens if it was answered, or its client has given up; or if it took the identity before.
@@ -233,12 +243,12 @@ class ServerTransactions:
         if status == TIMED_OUT:
             return self._fire(transaction, ServerEvent.SILENCE, now)
         transaction.response = response
-        return self._fire(transaction, ServerEvent.PROVISIONAL if status < 200 else ServerEvent.FINAL, now)
+        return self._fire(transaction, _FINAL if status >= 200 else ServerEvent.PROVISIONAL, now)
 
     def abandon(self, transaction: ServerTransaction) -> None:
         """Forget a request that is answered without a transaction after all; its repeat is a new one."""
         if transaction.request is not None:
-            transaction.state = ServerState.TERMINATED
+            transaction.state = _TERMINATED
             self._release(transaction)
 
     def handle_timeout(self, now: Moment) -> list[Action]:
@@ -254,7 +264,7 @@ class ServerTransactions:
                 transaction = next(iter(queue.values()))
                 if transaction.ends_ms > now.mono_ms:
                     break
-                is_answered = transaction.state is ServerState.COMPLETED
+                is_answered = transaction.state is _COMPLETED
                 self._fire(transaction, ServerEvent.TIMER_J if is_answered else ServerEvent.TIMER_F, now)
         return actions
 
@@ -288,9 +298,9 @@ class ServerTransactions:
             self._finished_bytes -= len(self._finished.popitem(last=False)[1].response)
 
     def _release(self, transaction: ServerTransaction) -> None:
-        request, transaction.request = transaction.request, None
-        assert request is not None, "a transaction is released once"
-        self._active_bytes -= _size_bytes(request)
+        assert transaction.request is not None, "a transaction is released once"
+        transaction.request = None
+        self._active_bytes -= transaction.size_bytes
         if self._trying.pop(transaction.key, None) is None:
             del self._proceeding[transaction.key]
         for identity in transaction.claims:
@@ -311,10 +321,10 @@ class ServerTransactions:
         handler, state = entry
         actions = handler(self, transaction, now)
         was, transaction.state = transaction.state, state
-        if was is ServerState.TRYING and state is ServerState.PROCEEDING:
+        if was is _TRYING and state is _PROCEEDING:
             transaction.ends_ms += self._wait_f_ms - self._wait_trying_ms
             self._proceeding[transaction.key] = self._trying.pop(transaction.key)
-        elif state is ServerState.TERMINATED:
+        elif state is _TERMINATED:
             self._forget(transaction)
         return actions
 
@@ -333,8 +343,4 @@ def _trying_response(transaction: ServerTransaction) -> bytes:
     # Section 8.2.6.1: "any Timestamp header field present in the request MUST be copied into this 100".
     timestamp = request.get("timestamp")
     headers = [] if timestamp is None else [("Timestamp", timestamp)]
-    return build_response(request, 100, "Trying", via_suffix=seen_at(request.via, transaction.came_by), headers=headers)
-
-
-def _size_bytes(request: Request) -> int:
-    return request.head.size_bytes + len(request.body)
+    return build_response(request, 100, "Trying", via_suffix=transaction.via_suffix, headers=headers)

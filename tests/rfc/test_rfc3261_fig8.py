@@ -16,7 +16,7 @@ from msilo_core.transactions import (
     ServerTransactions,
     server_key,
 )
-from msilo_core.transport import reply_flow
+from msilo_core.transport import way_back
 from tests.rfc.transactions import CONFIG, LIMITS, TCP, UDP, at, request
 
 # The figure, arrow by arrow: state, event, next state, response sent.
@@ -70,7 +70,7 @@ def test_every_pair(state: ServerState, event: ServerEvent) -> None:
     actions = layer._fire(transaction, event, at(1))  # pyright: ignore[reportPrivateUsage]
     next_state, sent = FIGURE.get((state, event), (state, b""))
     assert transaction.state is next_state
-    assert actions == ([Send(reply_flow(request().via, UDP), sent)] if sent else [])
+    assert actions == ([Send(way_back(request().via, UDP)[0], sent)] if sent else [])
     assert (layer.find(transaction.key) is None) is (next_state is ServerState.TERMINATED)
     # Nothing is kept that no timer will end.
     layer.handle_timeout(at(100_000))
@@ -104,7 +104,7 @@ def test_every_pair_as_it_happens_in_life(state: ServerState, event: ServerEvent
             actions = layer.handle_timeout(at(33_000)) if state is ServerState.COMPLETED else []
     next_state, sent = FIGURE.get((state, event), (state, b""))
     assert transaction.state is next_state
-    assert actions == ([Send(reply_flow(request().via, UDP), sent)] if sent else [])
+    assert actions == ([Send(way_back(request().via, UDP)[0], sent)] if sent else [])
 
 
 def test_timer_j_keeps_the_answer_for_64_t1_on_datagrams() -> None:
