@@ -48,7 +48,7 @@ def inspect(request: Request, allow: Collection[str], proxied: Collection[str]) 
         return Refusal(405 if method in _METHODS else 501)
     goes_on = method in proxied
     # Section 16.3 item 3. Whoever is the last to get a request does not look at it.
-    if goes_on and "max-forwards" in first and request.max_forwards == 0:
+    if goes_on and "max-forwards" in first and not first["max-forwards"].strip(" \t0"):
         return Refusal(483)
     if "proxy-require" in first or ("require" in first and not goes_on):
         try:

@@ -1,7 +1,7 @@
 """Octets that go out: requests of ours, responses, and what a proxy passes on.
 
 A header that is passed on stays octet by octet; only what RFC 3261 section 16.6 names is changed. No text may bring a
-line of its own: whatever a value holds, the number of lines is what it should be.
+line of its own: what comes out of a message holds no line break, and what is put beside it is looked at.
 """
 
 import re
@@ -26,9 +26,9 @@ def build_request(method: str, request_uri: str, headers: Sequence[tuple[str, st
     Raises:
         LocalError: a text holds a line break, or what cannot be encoded.
     """
-    lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
-    text = f"{method} {request_uri} SIP/2.0\r\n{lines}Content-Length: {len(body)}\r\n\r\n"
-    return _checked(text, len(headers) + 3) + body
+    _refuse_line_breaks(f"{method}{request_uri}")
+    text = f"{method} {request_uri} SIP/2.0\r\n{_lines(headers)}Content-Length: {len(body)}\r\n\r\n"
+    return _encoded(text) + body
 
 
 def build_response(
@@ -55,11 +55,11 @@ def build_response(
         ParseError: the topmost Via is missing, or is malformed and was to be completed: nobody could be answered.
         LocalError: a text holds a line break, or what cannot be encoded.
     """
+    _refuse_line_breaks(f"{reason}{to_tag}{via_suffix}")
     head = request.head
     first = head.first
     vias = f"Via: {_completed_via(request, via_suffix)}\r\n"
-    via_lines = head.keys.count("via")
-    if via_lines > 1:
+    if len(first) != len(head.keys):
         vias += "".join([f"Via: {value}\r\n" for value in head.values("via")[1:]])
     tag = f";tag={to_tag}" if to_tag and not _has_tag(request) else ""
     try:
@@ -67,14 +67,12 @@ def build_response(
             f"From: {first['from']}\r\nTo: {first['to']}{tag}\r\n"
             f"Call-ID: {first['call-id']}\r\nCSeq: {first['cseq']}\r\n"
         )
-        copies = 4
     except KeyError:
         there = [(name, key) for name, key in _COPIED if key in first]
         copied = "".join([f"{name}: {first[key]}{tag if key == 'to' else ''}\r\n" for name, key in there])
-        copies = len(there)
-    added = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    added = _lines(headers) if headers else ""
     text = f"SIP/2.0 {status} {reason}\r\n{vias}{copied}{added}Content-Length: {len(body)}\r\n\r\n"
-    return _checked(text, 3 + via_lines + copies + len(headers)) + body
+    return _encoded(text) + body
 
 
 def forward(
@@ -163,11 +161,12 @@ _COPIED: Final = (("From", "from"), ("To", "to"), ("Call-ID", "call-id"), ("CSeq
 _TAG: Final = re.compile(r";[ \t]*+tag[ \t]*+=", re.ASCII | re.IGNORECASE)
 
 
-def _checked(text: str, lines: int) -> bytes:
-    """Encode a head of so many lines, the empty one at its end counted; no value may have brought one more."""
-    if text.count("\r") != lines or text.count("\n") != lines:
+def _lines(headers: Sequence[tuple[str, str]]) -> str:
+    """Return the lines of headers; no value may bring one more."""
+    text = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    if text.count("\r") != len(headers) or text.count("\n") != len(headers):
         raise LocalError(f"a line break in a value of {text[:64]!r}")
-    return _encoded(text)
+    return text
 
 
 def _encoded(text: str) -> bytes:

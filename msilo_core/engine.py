@@ -327,7 +327,8 @@ class Engine(Element):
         if request.method == "REGISTER" and not _is_literal(request_uri.host):
             # Section 10.3 step 1: is it for this registrar at all? By an address it has come to the right place.
             is_local &= self._serves(normalise_host(request_uri.host))
-        call = Call(self, transaction, request, flow, str(request_uri), route, owner, is_local, user, self._zone, now)
+        uri_text = request.request_uri if request_uri is request.uri else str(request_uri)
+        call = Call(self, transaction, request, flow, uri_text, route, owner, is_local, user, self._zone, now, now)
         if owner is None or not is_local or request.method != "MESSAGE" or not self._route.uses_location:
             return self._run(call, now)
         if self._desk.is_full(Share.LOOK_UP):

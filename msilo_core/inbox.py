@@ -1,5 +1,7 @@
 """What is under way for one owner; :mod:`msilo_core.silo` says how it changes."""
 
+import msgspec
+
 from msilo_core.actions import Binding, Message, Settle
 from msilo_core.fork import Fork
 from msilo_core.route import Call
@@ -9,7 +11,7 @@ from msilo_core.uri import Aor
 __all__ = ["Inbox"]
 
 
-class Inbox:
+class Inbox(msgspec.Struct, eq=False):
     """What is under way for one owner.
 
     Attributes:
@@ -55,43 +57,35 @@ class Inbox:
         line: live calls, oldest first; the first is being relayed if `fork`.
     """
 
-    __slots__ = (
-        "arriving", "bindings", "busy", "dump_wanted", "extra_hdrs", "fork", "has_stored", "has_turn",
-        "is_asked_again", "is_early", "is_long", "is_walk_early", "lease", "lease_end_ms", "lease_spent", "leasing",
-        "left_out", "line", "owner", "page", "registrations", "renewing", "sending", "settling", "storing", "stream",
-        "taken_meanwhile", "taken_next", "untold", "walkers", "withdrawn", "withdrawn_next",
-    )  # fmt: skip
-
-    def __init__(self, owner: Aor) -> None:
-        self.owner = owner
-        self.bindings: tuple[Binding, ...] = ()
-        self.busy: set[tuple[Fork[Aor], str]] = set()
-        self.arriving = 0
-        self.storing = 0
-        self.has_stored = False
-        self.registrations = 0
-        self.is_asked_again = False
-        self.extra_hdrs = ""
-        self.dump_wanted = False
-        self.is_early = False
-        self.has_turn = False
-        self.leasing = False
-        self.page: list[Message] = []
-        self.is_long = False
-        self.lease = ""
-        self.lease_spent = False
-        self.lease_end_ms = 0
-        self.renewing = False
-        self.settling: set[int] = set()
-        self.untold: list[Settle] = []
-        self.withdrawn: set[int] = set()
-        self.withdrawn_next: set[int] = set()
-        self.taken_next: dict[int, Settle] = {}
-        self.taken_meanwhile: list[tuple[int, str]] = []
-        self.walkers: set[str] = set()
-        self.left_out: dict[str, int] = {}
-        self.is_walk_early = False
-        self.stream: Target | None = None
-        self.sending: list[Fork[Aor]] = []
-        self.fork: Fork[Aor] | None = None
-        self.line: list[Call] = []
+    owner: Aor
+    bindings: tuple[Binding, ...] = ()
+    busy: set[tuple[Fork[Aor], str]] = set()
+    arriving: int = 0
+    storing: int = 0
+    has_stored: bool = False
+    registrations: int = 0
+    is_asked_again: bool = False
+    extra_hdrs: str = ""
+    dump_wanted: bool = False
+    is_early: bool = False
+    has_turn: bool = False
+    leasing: bool = False
+    page: list[Message] = []
+    is_long: bool = False
+    lease: str = ""
+    lease_spent: bool = False
+    lease_end_ms: int = 0
+    renewing: bool = False
+    settling: set[int] = set()
+    untold: list[Settle] = []
+    withdrawn: set[int] = set()
+    withdrawn_next: set[int] = set()
+    taken_next: dict[int, Settle] = {}
+    taken_meanwhile: list[tuple[int, str]] = []
+    walkers: set[str] = set()
+    left_out: dict[str, int] = {}
+    is_walk_early: bool = False
+    stream: Target | None = None
+    sending: list[Fork[Aor]] = []
+    fork: Fork[Aor] | None = None
+    line: list[Call] = []

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from datetime import tzinfo
 from typing import Any, ClassVar, Protocol
 
+import msgspec
+
 from msilo_core.actions import Action, Binding, Outcome
 from msilo_core.clock import Moment
 from msilo_core.errors import LimitError, ParseError, PeerError, Unsupported
@@ -120,7 +122,7 @@ class CallHandler(Protocol):
         ...
 
 
-class Call:
+class Call(msgspec.Struct, eq=False):
     """One request on its way through the route.
 
     Attributes:
@@ -132,79 +134,55 @@ class Call:
             else its To URI; the To URI of a REGISTER. None if neither is one.
         is_local: whether `owner` is in a domain that is ours.
         user: who proved to have sent it; None for a request from a trusted peer, who is believed.
+        zone: of the dates that pseudo-variables print.
+        arrived: when the request came.
+        now: when the route function was called.
         bindings: contacts of `owner` that are alive.
         statuses: in the failure route, the final status of each contact that was tried, 408 for one that gave none;
             empty where none was.
         status: in the failure route, the best status that came back; after a function returned False, the status that
             says why.
         reason: reason phrase for `status`; empty for the usual one.
-        arrived: when the request came.
         avps: attribute-value pairs, which `snd_time_avp`, `extra_hdrs_avp` and ``$avp(name)`` read: text or number by
             name.
         variables: what ``$var(name)`` reads.
         flags: numbers, 0 to 31, of the flags that are set; see `skip_notification_flag` and ``$mf``.
-        zone: of the dates that pseudo-variables print.
         is_decided: whether a route function has asked for something that answers the request.
 
     The remaining attributes are the engine's.
     """
 
-    __slots__ = (
-        "_actions", "_handler", "_now", "arrived", "avps", "bindings", "flags", "flow", "fork", "is_behind",
-        "is_decided", "is_failed", "is_local", "is_told", "owner", "reason", "registrations", "request", "request_uri",
-        "response", "route", "status", "statuses", "transaction", "user", "variables", "zone",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        handler: CallHandler,
-        transaction: ServerTransaction,
-        request: Request,
-        flow: Flow,
-        request_uri: str,
-        route: list[Hop],
-        owner: Aor | None,
-        is_local: bool,
-        user: Aor | None,
-        zone: tzinfo,
-        now: Moment,
-    ) -> None:
-        self._handler = handler
-        self._actions: list[Action] = []
-        self._now = now
-        self.transaction = transaction
-        self.request = request
-        self.flow = flow
-        self.request_uri = request_uri
-        self.route = route
-        self.owner = owner
-        self.is_local = is_local
-        self.user = user
-        self.bindings: tuple[Binding, ...] = ()
-        self.arrived = now
-        self.avps: dict[str, AvpValue] = {}
-        self.variables: dict[str, AvpValue] = {}
-        self.flags: set[int] = set()
-        self.zone = zone
-        self.is_decided = False
-        # Whether the failure route has its turn.
-        self.is_failed = False
-        # Whether its sender was told that it is stored, as he asked.
-        self.is_told = False
-        # Others of the same owner wait to be relayed.
-        self.is_behind = False
-        # REGISTERs that the owner's inbox had seen when the bindings were looked up.
-        self.registrations = 0
-        self.statuses: tuple[int, ...] = ()
-        self.status = 0
-        self.reason = ""
-        self.response: Response | None = None
-        self.fork: Fork[Any] | None = None
-
-    @property
-    def now(self) -> Moment:
-        """When the route function was called."""
-        return self._now
+    _handler: CallHandler
+    transaction: ServerTransaction
+    request: Request
+    flow: Flow
+    request_uri: str
+    route: list[Hop]
+    owner: Aor | None
+    is_local: bool
+    user: Aor | None
+    zone: tzinfo
+    arrived: Moment
+    now: Moment
+    bindings: tuple[Binding, ...] = ()
+    statuses: tuple[int, ...] = ()
+    status: int = 0
+    reason: str = ""
+    avps: dict[str, AvpValue] = {}
+    variables: dict[str, AvpValue] = {}
+    flags: set[int] = set()
+    is_decided: bool = False
+    # Whether the failure route has its turn.
+    is_failed: bool = False
+    # Whether its sender was told that it is stored, as he asked.
+    is_told: bool = False
+    # Others of the same owner wait to be relayed.
+    is_behind: bool = False
+    # REGISTERs that the owner's inbox had seen when the bindings were looked up.
+    registrations: int = 0
+    response: Response | None = None
+    fork: Fork[Any] | None = None
+    _actions: list[Action] = []
 
     @property
     def method(self) -> str:
@@ -228,26 +206,26 @@ class Call:
 
     def reply(self, status: int, reason: str = "") -> None:
         """Answer the request with a response of our own, `status` 200 to 699; a second answer is ignored."""
-        self._add(self._handler.call_reply(self, status, reason, self._now))
+        self._add(self._handler.call_reply(self, status, reason, self.now))
 
     def pass_on(self) -> None:
         """In the failure route: answer with the response that came back, or with `status` if there was none."""
         if self.response is None:
             self.reply(self.status, self.reason)
         else:
-            self._add(self._handler.call_pass_on(self, self.response, self._now))
+            self._add(self._handler.call_pass_on(self, self.response, self.now))
 
     def relay(self) -> None:
         """Send the MESSAGE to the contacts of `owner`, in its turn; the answer, or the failure route, follows."""
-        self._add(self._handler.call_relay(self, self._now))
+        self._add(self._handler.call_relay(self, self.now))
 
     def forward(self) -> None:
         """Send a MESSAGE for another domain to the proxy for those, or refuse it, as `foreign` in the settings says."""
-        self._add(self._handler.call_forward(self, self._now))
+        self._add(self._handler.call_forward(self, self.now))
 
     def save(self) -> None:
         """Carry out a REGISTER, answer it, and let out what waits in the inbox."""
-        self._add(self._handler.call_save(self, self._now))
+        self._add(self._handler.call_save(self, self.now))
 
     def m_store(self, owner: str | None = None) -> bool:
         """Store the MESSAGE; 202 follows once it is durable, 503 if it cannot be.
@@ -266,7 +244,7 @@ class Call:
         to_uri = dst_addr if dst_addr is not None else self.request.to.uri_text
         try:
             aor = self._owner_of(owner)
-            self._add(self._handler.call_store(self, aor, from_uri, to_uri, self._now))
+            self._add(self._handler.call_store(self, aor, from_uri, to_uri, self.now))
         except PeerError as error:
             # What is malformed shows in the usual phrase; its octets are not for a status line.
             is_about_octets = isinstance(error, ParseError | LimitError | Unsupported)
@@ -286,7 +264,7 @@ class Call:
         """
         try:
             aor = parse_aor(owner) if owner is not None else self.request.to.uri.aor()
-            self._actions += self._handler.call_dump(self, aor, self._now)
+            self._actions += self._handler.call_dump(self, aor, self.now)
         except PeerError as error:
             self.status, self.reason = error.status_hint, ""
             return False
@@ -323,7 +301,7 @@ class Call:
     def run(self, function: Callable[["Call"], None], now: Moment) -> list[Action]:
         """Let a route function decide, and return what it asked for; may be nested, as when `relay` fails at once."""
         outer, self._actions = self._actions, []
-        self._now = now
+        self.now = now
         try:
             function(self)
         except Exception as error:

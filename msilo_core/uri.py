@@ -107,15 +107,19 @@ class SipUri(msgspec.Struct, frozen=True, gc=False):
         """
         if self.user is None:
             raise ParseError("a URI with a user part", str(self))
-        raw_user = unquote_to_bytes(self.user) if "%" in self.user else self.user.encode()
-        try:
-            username = raw_user.decode()
-        except UnicodeDecodeError:
-            raise ParseError("UTF-8 in the user part", self.user) from None
-        if _CONTROL.search(username):
-            raise ParseError("a user part without control characters", self.user)
+        username = self.user
+        user_bytes = len(username)
+        if "%" in username:
+            raw_user = unquote_to_bytes(username)
+            user_bytes = len(raw_user)
+            try:
+                username = raw_user.decode()
+            except UnicodeDecodeError:
+                raise ParseError("UTF-8 in the user part", self.user) from None
+            if _CONTROL.search(username):
+                raise ParseError("a user part without control characters", self.user)
         domain = normalise_host(self.host)
-        size = max(len(raw_user), len(domain))
+        size = max(user_bytes, len(domain))
         if size > limits.user_bytes_max:
             raise UriTooLong(size, limits.user_bytes_max)
         return Aor(username, domain)

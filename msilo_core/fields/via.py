@@ -56,12 +56,12 @@ class Via(msgspec.Struct, frozen=True, gc=False):
     def rport(self) -> str | None:
         """The ``rport`` parameter (RFC 3581): None if not there, empty if the sender asks for it."""
         params = self.params.lower()
-        if '"' not in params:
-            # The two forms that nearly every request has, without taking the parameters apart.
-            if "rport" not in params:
-                return None
-            if params.count("rport") == 1 and (params.endswith(";rport") or ";rport;" in params):
-                return ""
+        at = params.find("rport")
+        if at < 0:
+            return None
+        # As nearly every request asks for it, without taking the parameters apart: at their end or between others.
+        if params[at - 1 : at + 6] in (";rport", ";rport;") and '"' not in params:
+            return ""
         return self.param("rport")
 
     def param(self, name: str) -> str | None:
@@ -75,7 +75,8 @@ class Via(msgspec.Struct, frozen=True, gc=False):
         RFC 3261 section 18.2.1 and RFC 3581 section 4: these say what the server saw, and nothing that the sender
         wrote may stay beside it.
         """
-        params = self.params
+        # As nearly every request ends; in quotes it could not be the end.
+        params = self.params.removesuffix(";rport") if "rport" in suffix else self.params
         written = params.lower()
         for name, pattern in _ANSWERED:
             if name in written and name in suffix:

@@ -6,6 +6,8 @@ from enum import IntEnum
 from itertools import islice
 from typing import Final, TypeAlias
 
+import msgspec
+
 from msilo_core.actions import Action, Send
 from msilo_core.clock import Moment
 from msilo_core.compose import build_response
@@ -55,7 +57,7 @@ _TRYING, _PROCEEDING, _COMPLETED, _TERMINATED = ServerState
 _FINAL: Final = ServerEvent.FINAL
 
 
-class ServerTransaction:
+class ServerTransaction(msgspec.Struct, eq=False):
     """One request that came to us, until its repeats can no longer come.
 
     Attributes:
@@ -65,25 +67,21 @@ class ServerTransaction:
         via_suffix: what they say in the topmost Via of how the request was seen.
         request: the request, or None once nobody will answer it any more: what stays must be small.
         size_bytes: octets of the request.
-        response: the last response sent; what a repeat is answered with.
         ends_ms: when the present timer fires: TRYING, then F, then J.
+        response: the last response sent; what a repeat is answered with.
         claims: see :meth:`ServerTransactions.claim`.
     """
 
-    __slots__ = (
-        "came_by", "claims", "ends_ms", "flow", "key", "request", "response", "size_bytes", "state", "via_suffix",
-    )  # fmt: skip
-
-    def __init__(self, key: str, request: Request, came_by: Flow) -> None:
-        self.key = key
-        self.came_by = came_by
-        self.flow, self.via_suffix = way_back(request.via, came_by)
-        self.request: Request | None = request
-        self.size_bytes = request.head.size_bytes + len(request.body)
-        self.response = b""
-        self.state = _TRYING
-        self.ends_ms = 0
-        self.claims: tuple[Hashable, ...] = ()
+    key: str
+    came_by: Flow
+    flow: Flow
+    via_suffix: str
+    request: Request | None
+    size_bytes: int
+    ends_ms: int
+    response: bytes = b""
+    state: ServerState = ServerState.TRYING
+    claims: tuple[Hashable, ...] = ()
 
 
 def server_key(request: Request) -> str:
@@ -209,10 +207,12 @@ class ServerTransactions:
 
     def begin(self, key: str, request: Request, came_by: Flow, now: Moment) -> ServerTransaction:
         """Begin a transaction in Trying for a request with this key that came by a flow."""
-        transaction = ServerTransaction(key, request, came_by)
-        transaction.ends_ms = now.mono_ms + self._wait_trying_ms
+        flow, via_suffix = way_back(request.via, came_by)
+        size_bytes = request.head.size_bytes + len(request.body)
+        ends_ms = now.mono_ms + self._wait_trying_ms
+        transaction = ServerTransaction(key, came_by, flow, via_suffix, request, size_bytes, ends_ms)
         self._trying[key] = transaction
-        self._active_bytes += transaction.size_bytes
+        self._active_bytes += size_bytes
         return transaction
 
     def claim(self, transaction: ServerTransaction, identity: Hashable) -> bool:
