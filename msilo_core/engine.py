@@ -310,26 +310,26 @@ class Engine(Element):
     def _route_request(
         self, request: Request, transaction: ServerTransaction, flow: Flow, user: Aor | None, now: Moment
     ) -> list[Action]:
-        if self._senders is not None and request.method == "MESSAGE":
+        is_register = request.method == "REGISTER"
+        if self._senders is not None and not is_register:
             wait_ms = self._senders.wait_ms(sender_of(request, flow, user), now)
             if wait_ms:
                 self._servers.abandon(transaction)
                 return self._overload(request, flow, now, wait_ms)
         try:
             request_uri, route = self._preprocessed(request, flow)
-            if request.method == "REGISTER":
-                # RFC 4475 section 3.3.4: "the To: header field is required to contain a SIP or SIPS URI as an AOR".
-                _ = request.to.uri
+            # RFC 4475 section 3.3.4: "the To: header field is required to contain a SIP or SIPS URI as an AOR".
+            named = request.to.uri if is_register else request_uri
         except PeerError as error:
             return self._respond(transaction, error.status_hint, now)
-        owner = self._owner_of(request, request_uri, flow)
+        owner = self._owner_of(request, named, flow)
         is_local = owner is not None and self._serves(owner.domain)
-        if request.method == "REGISTER" and not _is_literal(request_uri.host):
+        if is_register and not _is_literal(request_uri.host):
             # Section 10.3 step 1: is it for this registrar at all? By an address it has come to the right place.
             is_local &= self._serves(normalise_host(request_uri.host))
         uri_text = request.request_uri if request_uri is request.uri else str(request_uri)
         call = Call(self, transaction, request, flow, uri_text, route, owner, is_local, user, self._zone, now, now)
-        if owner is None or not is_local or request.method != "MESSAGE" or not self._route.uses_location:
+        if owner is None or not is_local or is_register or not self._route.uses_location:
             return self._run(call, now)
         if self._desk.is_full(Share.LOOK_UP):
             self._servers.abandon(transaction)
@@ -369,15 +369,12 @@ class Engine(Element):
             del route[0]
         return uri, route
 
-    def _owner_of(self, request: Request, request_uri: SipUri, flow: Flow) -> Aor | None:
-        """Say whose request it is; see :class:`Call`."""
+    def _owner_of(self, request: Request, named: SipUri, flow: Flow) -> Aor | None:
+        """Say whose request it is; see :class:`Call`. `named` is the To URI of a REGISTER, else the Request-URI."""
         try:
-            if request.method != "REGISTER":
-                if request_uri.user is not None:
-                    return request_uri.aor(self._limits)
-                if not self._is_us(request_uri, flow):
-                    return None
-            return request.to.uri.aor(self._limits)
+            if named.user is None and request.method != "REGISTER":
+                return request.to.uri.aor(self._limits) if self._is_us(named, flow) else None
+            return named.aor(self._limits)
         except PeerError:
             # Not a name that anybody is known by, or To is no SIP URI at all: it may hold any.
             return None

@@ -73,7 +73,7 @@ def read_im(content_type: str, body: bytes) -> Im | None:
         content_type: value of the Content-Type of the SIP request.
         body: of the request.
     """
-    if b"Disposition-Notification" not in body or not _is_cpim(content_type):
+    if not _is_cpim(content_type) or b"Disposition-Notification" not in body:
         return None
     try:
         cpim = parse_cpim(body)
@@ -184,7 +184,8 @@ def _address(values: list[str]) -> tuple[str, str]:
 
 
 def _is_cpim(content_type: str) -> bool:
-    return content_type.partition(";")[0].strip(" \t").lower() == CPIM_TYPE
+    size = len(CPIM_TYPE)
+    return content_type[:size].lower() == CPIM_TYPE and content_type[size:].lstrip(" \t")[:1] in ("", ";")
 
 
 def _is_notification(cpim: Cpim) -> bool:

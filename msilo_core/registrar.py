@@ -87,9 +87,10 @@ def register_of(request: Request, flow: Flow, config: Config, now: Moment) -> Ch
     """
     callid, cseq = request.call_id, request.cseq.number
     contacts = request.contacts
-    default_s = config.expires_default_s if request.expires_s is None else request.expires_s
+    expires_s = request.expires_s
+    default_s = config.expires_default_s if expires_s is None else expires_s
     if contacts is STAR:
-        if request.expires_s != 0:
+        if expires_s != 0:
             raise ParseError("Expires: 0 with Contact: *", request.get("expires") or "")
         return Change(callid, cseq, (), True)
     methods = ",".join(request.get_all("allow"))
@@ -101,22 +102,24 @@ def register_of(request: Request, flow: Flow, config: Config, now: Moment) -> Ch
         callid,
         cseq,
         tuple(
-            Binding(
-                contact=contact.uri_text,
-                params=_without_expires(contact.params),
-                q=1000 if contact.q is None else contact.q,
-                expires_s=now.unix_s + _granted_s(contact, default_s, config),
-                callid=callid,
-                cseq=cseq,
-                path=path,
-                instance=contact.instance,
-                reg_id=contact.reg_id,
-                methods=contact.methods or methods,
-                flow=flow,
-                node=config.node,
-                updated_ms=now.unix_ms,
-            )
-            for contact in contacts
+            [
+                Binding(
+                    contact=contact.uri_text,
+                    params=_without_expires(contact.params),
+                    q=1000 if contact.q is None else contact.q,
+                    expires_s=now.unix_s + _granted_s(contact, default_s, config),
+                    callid=callid,
+                    cseq=cseq,
+                    path=path,
+                    instance=contact.instance,
+                    reg_id=contact.reg_id,
+                    methods=contact.methods or methods,
+                    flow=flow,
+                    node=config.node,
+                    updated_ms=now.unix_ms,
+                )
+                for contact in contacts
+            ]
         ),
         False,
         path if knows_path else "",
@@ -145,6 +148,8 @@ def _contact_of(binding: Binding, expires_s: int) -> str:
 
 def _path_of(request: Request) -> str:
     """Return the elements of Path, each of which is a SIP URI in brackets (RFC 3327 section 4)."""
+    if "path" not in request.head.first:
+        return ""
     _ = request.path
     # The text and not the hops: it goes into the Route of what is sent to the binding as the proxies wrote it.
     return ", ".join(element for value in request.get_all("path") for element in split_list(value))
@@ -156,6 +161,8 @@ def _supports_path(request: Request) -> bool:
 
 def _without_expires(params: str) -> str:
     # What is left of a binding is counted anew in each answer.
+    if "expires" not in params.lower():
+        return params
     kept = [param for param in _PARAM.findall(params) if _name_of(param) != "expires"]
     return "".join(kept)
 
@@ -168,7 +175,7 @@ def _granted_s(contact: Contact, default_s: int, config: Config) -> int:
     asked_s = default_s if contact.expires_s is None else contact.expires_s
     # "If and only if the requested expiration interval is greater than zero AND smaller than one hour AND less than a
     # registrar-configured minimum" (step 7).
-    if 0 < asked_s < min(config.expires_min_s, _HOUR_S):
+    if 0 < asked_s < config.expires_min_s and asked_s < _HOUR_S:
         raise IntervalTooBrief(f"{asked_s} s is less than {config.expires_min_s} s")
     return min(asked_s, config.expires_max_s)
 

@@ -2,6 +2,7 @@
 
 import re
 from datetime import date
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -113,7 +114,9 @@ def parse_content_length(text: str) -> int:
 
 def parse_delta_seconds(text: str) -> int:
     """Parse ``delta-seconds``; a number above 2**32 - 1 counts as that."""
-    seconds = bounded_int(text.strip(" \t"), _DIGITS_MAX)
+    seconds = USUAL_NUMBERS.get(text)
+    if seconds is None:
+        seconds = bounded_int(text.strip(" \t"), _DIGITS_MAX)
     return DELTA_SECONDS_MAX if seconds is None else min(seconds, DELTA_SECONDS_MAX)
 
 
@@ -156,6 +159,7 @@ def parse_date(text: str) -> int:
     return days * _DAY_S + int(hour) * 3600 + int(minute) * 60 + int(second)
 
 
+@lru_cache(maxsize=64)  # nearly always the present second, or one of the last
 def format_date(unix_s: int) -> str:
     """Return the value of a Date header for an instant in seconds since 1970; years 1 to 9999."""
     days, second = divmod(unix_s, _DAY_S)
