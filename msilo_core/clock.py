@@ -39,7 +39,7 @@ class Deadlines(Generic[K]):
 
     def __init__(self) -> None:
         self._heap: list[tuple[int, int, K]] = []
-        self._armed: dict[K, tuple[int, int]] = {}
+        self._armed: dict[K, tuple[int, int, K]] = {}
         self._order = 0
 
     def __len__(self) -> int:
@@ -51,14 +51,15 @@ class Deadlines(Generic[K]):
     def arm(self, key: K, at_ms: int) -> None:
         """Let `key` come due at `at_ms` on the monotonic scale, instead of at any time armed before."""
         self._order += 1
-        self._armed[key] = (at_ms, self._order)
-        heapq.heappush(self._heap, (at_ms, self._order, key))
-        self._shrink()
+        entry = self._armed[key] = (at_ms, self._order, key)
+        heapq.heappush(self._heap, entry)
+        # Without this a key that is armed again and again would grow the heap for ever.
+        if len(self._heap) > _STALE_FACTOR * len(self._armed) + _STALE_MIN:
+            self._shrink()
 
     def disarm(self, key: K) -> None:
         """Forget `key`; nothing happens if it is not armed."""
-        if self._armed.pop(key, None) is not None:
-            self._shrink()
+        self._armed.pop(key, None)
 
     def due_ms(self, key: K) -> int | None:
         """Return the deadline of `key`, or None if it has none."""
@@ -69,9 +70,9 @@ class Deadlines(Generic[K]):
         """Return the earliest deadline, or None if nothing is armed."""
         heap = self._heap
         while heap:
-            at_ms, order, key = heap[0]
-            if self._armed.get(key) == (at_ms, order):
-                return at_ms
+            entry = heap[0]
+            if self._armed.get(entry[2]) is entry:
+                return entry[0]
             heapq.heappop(heap)
         return None
 
@@ -83,10 +84,8 @@ class Deadlines(Generic[K]):
             yield key
 
     def _shrink(self) -> None:
-        # Without this a key that is armed again and again would grow the heap for ever.
-        if len(self._heap) > _STALE_FACTOR * len(self._armed) + _STALE_MIN:
-            self._heap = [(at, order, key) for key, (at, order) in self._armed.items()]
-            heapq.heapify(self._heap)
+        self._heap = [*self._armed.values()]
+        heapq.heapify(self._heap)
 
 
 def earliest(*deadlines_ms: int | None) -> int | None:

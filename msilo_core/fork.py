@@ -136,7 +136,7 @@ class Fork(Generic[S]):
             devices: devices by contact, where each is to have it.
         """
         self.subject = subject
-        self.contacts = frozenset(target.contact for target in targets)
+        self.contacts = frozenset([target.contact for target in targets])
         self.answered_by: Flow | None = None
         self.statuses: list[int] = []
         self.row: tuple[Aor, int] | None = None
@@ -308,6 +308,8 @@ class Fork(Generic[S]):
 
 def _cut(targets: Sequence[Target], size_max: int) -> list[list[Target]]:
     """Part targets into groups of equal q, none larger than `size_max`."""
+    if len(targets) == 1:
+        return [[*targets]]
     groups: list[list[Target]] = []
     for _, equals in groupby(targets, key=lambda target: target.q):
         group = list(equals)

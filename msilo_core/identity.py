@@ -46,6 +46,8 @@ def hidden_headers(message: Headers, is_believed: bool, is_trusted_target: bool)
 
 def without_hidden(lines: str) -> str:
     """Return header lines, each ending in CRLF, as somebody who is not trusted may see them."""
+    if _ASSERTED not in lines.lower():
+        return lines
     parts = _LINE.findall(lines)
     named = [(part.partition(":")[0].strip(" \t").lower(), part) for part in parts]
     if not any(name == _ASSERTED for name, _ in named):

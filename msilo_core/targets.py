@@ -6,6 +6,7 @@ RFC 3261 section 16.6 steps 2, 6 and 7, and RFC 3327 section 5.4.
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -68,7 +69,7 @@ def devices_of(bindings: Iterable[Binding]) -> tuple[str, ...]:
 
 
 def _takes_message(binding: Binding) -> bool:
-    return not binding.methods or "MESSAGE" in re.split(r"[\s,]+", binding.methods.upper())
+    return not binding.methods or _MESSAGE.search(binding.methods) is not None
 
 
 def target_of(binding: Binding, is_ours: Callable[[Binding], bool]) -> Target | None:
@@ -79,10 +80,15 @@ def target_of(binding: Binding, is_ours: Callable[[Binding], bool]) -> Target | 
     the address that it came from: a Contact may name a private address, a host name, or somebody else, and mail goes
     to its owner's device only. Not so for a stream that is closed: its port may be anybody's by now.
     """
+    return _target_of(binding, binding.flow.is_stream and is_ours(binding))
+
+
+@lru_cache(maxsize=1000)  # of whoever gets several messages, one after the other
+def _target_of(binding: Binding, is_open: bool) -> Target | None:
     try:
         contact = parse_uri(binding.contact)
-        path = parse_hops((binding.path,))
-        flow = _flow_to(path[0].uri if path else contact, binding, is_ours)
+        path = parse_hops((binding.path,)) if binding.path else ()
+        flow = binding.flow if is_open else _flow_to(path[0].uri if path else contact, binding.flow)
         request_uri, route = routed(binding.contact.removesuffix(contact.headers), path)
     except PeerError:
         # Checked at the REGISTER, perhaps by another release.
@@ -101,13 +107,11 @@ def routed(request_uri: str, route: Sequence[Hop]) -> tuple[str, str]:
     return request_uri, ", ".join(texts)
 
 
+_MESSAGE: Final = re.compile(r"(?<![^\s,])MESSAGE(?![^\s,])", re.IGNORECASE)
 _IPV4: Final = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
 
 
-def _flow_to(next_hop: SipUri, binding: Binding, is_ours: Callable[[Binding], bool]) -> Flow | None:
-    came_by = binding.flow
-    if came_by.is_stream and is_ours(binding):
-        return came_by
+def _flow_to(next_hop: SipUri, came_by: Flow) -> Flow | None:
     if next_hop.scheme == "sips":
         # "... secure transport (TLS) is used" (section 26.2.2), which we do not have: not in clear text instead.
         return None

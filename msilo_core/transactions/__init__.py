@@ -31,7 +31,7 @@ from msilo_core.transactions.server import (
     ServerTransactions,
     server_key,
 )
-from msilo_core.transactions.timers import TIMED_OUT, TRANSPORT_FAILED, Timer
+from msilo_core.transactions.timers import TIMED_OUT, TRANSPORT_FAILED
 
 __all__ = [
     "CLIENT_TABLE",
@@ -47,6 +47,5 @@ __all__ = [
     "ServerState",
     "ServerTransaction",
     "ServerTransactions",
-    "Timer",
     "server_key",
 ]

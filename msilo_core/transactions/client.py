@@ -5,13 +5,15 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Final, Protocol, TypeAlias
 
+import msgspec
+
 from msilo_core.actions import Action, Send
 from msilo_core.clock import Deadlines, Moment
 from msilo_core.config import Config
 from msilo_core.flow import Address, Flow
 from msilo_core.limits import Limits
 from msilo_core.message import Response
-from msilo_core.transactions.timers import TIMED_OUT, TRANSPORT_FAILED, Timer
+from msilo_core.transactions.timers import TIMED_OUT, TRANSPORT_FAILED
 from msilo_core.transport import sent_by
 
 __all__ = ["CLIENT_TABLE", "ClientEvent", "ClientState", "ClientTransaction", "ClientTransactions", "ClientUser"]
@@ -47,7 +49,7 @@ class ClientUser(Protocol):
         ...
 
 
-class ClientTransaction:
+class ClientTransaction(msgspec.Struct, eq=False):
     """One request of ours.
 
     Attributes:
@@ -57,48 +59,34 @@ class ClientTransaction:
         data: the request.
         user: who is told; None once it was told the final response.
         token: of its Sends; a transport error is reported under it.
-        interval_ms: present interval of Timer E.
+        ends_ms: when Timer F fires.
+        interval_ms: present interval of Timer E; 0 on a stream, which has none.
         status: of the event that the user is being told; 0 before the first.
         response: the response that the user is being told, where there is one.
     """
 
-    __slots__ = (
-        "branch",
-        "data",
-        "flow",
-        "interval_ms",
-        "method",
-        "response",
-        "state",
-        "status",
-        "token",
-        "user",
-    )
-
-    def __init__(self, branch: str, method: str, flow: Flow, data: bytes, user: ClientUser, token: int) -> None:
-        self.branch = branch
-        self.method = method
-        self.flow = flow
-        self.data = data
-        self.user: ClientUser | None = user
-        self.token = token
-        self.interval_ms = 0
-        self.state = ClientState.TRYING
-        self.status = 0
-        self.response: Response | None = None
+    branch: str
+    method: str
+    flow: Flow
+    data: bytes
+    user: ClientUser | None
+    token: int
+    ends_ms: int
+    interval_ms: int = 0
+    state: ClientState = ClientState.TRYING
+    status: int = 0
+    response: Response | None = None
 
 
 def _client_send_again(layer: "ClientTransactions", transaction: ClientTransaction, now: Moment) -> list[Action]:
     # Trying: "the timer is reset ... to MIN(2*T1, T2)" and so on, doubling.
-    transaction.interval_ms = min(2 * transaction.interval_ms, layer.t2_ms)
-    layer.arm(transaction, Timer.E, now.mono_ms + transaction.interval_ms)
+    layer.repeat_in(min(2 * transaction.interval_ms, layer.t2_ms), transaction, now)
     return [Send(transaction.flow, transaction.data, transaction.token)]
 
 
 def _client_send_seldom(layer: "ClientTransactions", transaction: ClientTransaction, now: Moment) -> list[Action]:
     # Proceeding: "Timer E MUST be reset with a value of T2 seconds."
-    transaction.interval_ms = layer.t2_ms
-    layer.arm(transaction, Timer.E, now.mono_ms + transaction.interval_ms)
+    layer.repeat_in(layer.t2_ms, transaction, now)
     return [Send(transaction.flow, transaction.data, transaction.token)]
 
 
@@ -142,8 +130,17 @@ CLIENT_TABLE: Final[dict[tuple[ClientState, ClientEvent], tuple[_ClientHandler, 
 }
 
 
+# An attribute of an enumeration takes ten times as long to look up, and this is for each message.
+_FINAL: Final = ClientEvent.FINAL
+_COMPLETED: Final = ClientState.COMPLETED
+
+
 class ClientTransactions:
-    """All client transactions of one engine, bounded by `limits`."""
+    """All client transactions of one engine, bounded by `limits`.
+
+    Each waits for one timer at a time, so that there is one deadline to arm: for E, or for F where that is earlier; for
+    F alone on a stream, or where nothing is to be repeated any more; and once it has its final response for K.
+    """
 
     def __init__(self, config: Config, limits: Limits) -> None:
         self.t2_ms = config.t2_ms
@@ -155,7 +152,7 @@ class ClientTransactions:
         self._by_token: dict[int, ClientTransaction] = {}
         # By remote address and connection; connection 0 is one that the runner was asked to find or to open.
         self._on_streams: dict[tuple[Address, int], dict[str, ClientTransaction]] = {}
-        self._deadlines: Deadlines[tuple[Timer, str]] = Deadlines()
+        self._deadlines: Deadlines[str] = Deadlines()
         self._tokens = 0
         self._active_bytes = 0
 
@@ -180,21 +177,20 @@ class ClientTransactions:
     def begin(self, branch: str, method: str, flow: Flow, data: bytes, user: ClientUser, now: Moment) -> list[Action]:
         """Send a request and enter Trying (the initial arrow of figure 6)."""
         self._tokens += 1
-        transaction = ClientTransaction(branch, method, flow, data, user, self._tokens)
-        self._by_branch[branch] = transaction
-        self._by_token[transaction.token] = transaction
+        token, ends_ms = self._tokens, now.mono_ms + 64 * self._t1_ms
+        transaction = ClientTransaction(branch, method, flow, data, user, token, ends_ms)
+        self._by_branch[branch] = self._by_token[token] = transaction
         self._active_bytes += len(data)
         if flow.is_stream:
             self._on_streams.setdefault((flow.remote, flow.token), {})[branch] = transaction
+            self._deadlines.arm(branch, ends_ms)
         else:
-            transaction.interval_ms = self._t1_ms
-            self.arm(transaction, Timer.E, now.mono_ms + self._t1_ms)
-        self.arm(transaction, Timer.F, now.mono_ms + 64 * self._t1_ms)
-        return [Send(flow, data, transaction.token)]
+            self.repeat_in(self._t1_ms, transaction, now)
+        return [Send(flow, data, token)]
 
     def be_quiet(self, branch: str) -> None:
-        """Send a request no more, and wait for its answer as long as before."""
-        self._deadlines.disarm((Timer.E, branch))
+        """Send a request no more that has no final answer yet, and wait for that as long as before."""
+        self._deadlines.arm(branch, self._by_branch[branch].ends_ms)
 
     def find(self, response: Response) -> ClientTransaction | None:
         """Return the transaction that a response answers (section 17.1.3), or None.
@@ -211,11 +207,11 @@ class ClientTransactions:
 
     def receive(self, transaction: ClientTransaction, response: Response, now: Moment) -> list[Action]:
         """A response to it came."""
-        if transaction.state is ClientState.COMPLETED:
+        if transaction.state is _COMPLETED:
             return []
         transaction.status = response.status
         transaction.response = response
-        event = ClientEvent.PROVISIONAL if response.status < 200 else ClientEvent.FINAL
+        event = _FINAL if response.status >= 200 else ClientEvent.PROVISIONAL
         actions = self._fire(transaction, event, now)
         transaction.response = None
         return actions
@@ -239,14 +235,15 @@ class ClientTransactions:
     def handle_timeout(self, now: Moment) -> list[Action]:
         """Let the timers that are due fire."""
         actions: list[Action] = []
-        for timer, branch in self._deadlines.pop_due(now.mono_ms):
+        for branch in self._deadlines.pop_due(now.mono_ms):
             transaction = self._by_branch[branch]
-            if timer is Timer.F:
+            if transaction.state is _COMPLETED:
+                actions += self._fire(transaction, ClientEvent.TIMER_K, now)
+            elif transaction.ends_ms <= now.mono_ms:
                 transaction.status = TIMED_OUT
                 actions += self._fire(transaction, ClientEvent.TIMER_F, now)
             else:
-                event = ClientEvent.TIMER_E if timer is Timer.E else ClientEvent.TIMER_K
-                actions += self._fire(transaction, event, now)
+                actions += self._fire(transaction, ClientEvent.TIMER_E, now)
         return actions
 
     def next_timeout(self) -> int | None:
@@ -255,9 +252,10 @@ class ClientTransactions:
 
     # For the handlers
 
-    def arm(self, transaction: ClientTransaction, timer: Timer, at_ms: int) -> None:
-        """Let `timer` fire at `at_ms`."""
-        self._deadlines.arm((timer, transaction.branch), at_ms)
+    def repeat_in(self, interval_ms: int, transaction: ClientTransaction, now: Moment) -> None:
+        """Arm Timer E."""
+        transaction.interval_ms = interval_ms
+        self._deadlines.arm(transaction.branch, min(now.mono_ms + interval_ms, transaction.ends_ms))
 
     def retire(self, transaction: ClientTransaction, now: Moment) -> None:
         """Stop sending; wait for repeated responses where there can be any (Timer K), of a bounded number."""
@@ -265,31 +263,26 @@ class ClientTransactions:
         self._completed[transaction.branch] = transaction
         if len(self._completed) > self._limits.finished_transactions_max:
             self.forget(next(iter(self._completed.values())))
-        if transaction.flow.is_stream:
-            self.arm(transaction, Timer.K, now.mono_ms)
-        else:
-            self.arm(transaction, Timer.K, now.mono_ms + self._t4_ms)
+        wait_k_ms = 0 if transaction.flow.is_stream else self._t4_ms
+        self._deadlines.arm(transaction.branch, now.mono_ms + wait_k_ms)
 
     def forget(self, transaction: ClientTransaction) -> None:
         """Remove every trace."""
-        self._release(transaction)
-        self._deadlines.disarm((Timer.K, transaction.branch))
-        self._completed.pop(transaction.branch, None)
+        if self._completed.pop(transaction.branch, None) is None:
+            self._release(transaction)
+        self._deadlines.disarm(transaction.branch)
         del self._by_branch[transaction.branch]
 
     def _release(self, transaction: ClientTransaction) -> None:
-        self._by_token.pop(transaction.token, None)
+        del self._by_token[transaction.token]
         self._active_bytes -= len(transaction.data)
         transaction.data = b""
-        self._deadlines.disarm((Timer.E, transaction.branch))
-        self._deadlines.disarm((Timer.F, transaction.branch))
         if transaction.flow.is_stream:
             key = (transaction.flow.remote, transaction.flow.token)
-            on_stream = self._on_streams.get(key)
-            if on_stream is not None:
-                on_stream.pop(transaction.branch, None)
-                if not on_stream:
-                    del self._on_streams[key]
+            on_stream = self._on_streams[key]
+            del on_stream[transaction.branch]
+            if not on_stream:
+                del self._on_streams[key]
 
     def _fail(self, transaction: ClientTransaction, now: Moment) -> list[Action]:
         transaction.status = TRANSPORT_FAILED
