@@ -171,7 +171,7 @@ def _lines(headers: Sequence[tuple[str, str]]) -> str:
 
 def _encoded(text: str) -> bytes:
     try:
-        return encode_head(text)
+        return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:
         raise LocalError(f"text that is no UTF-8: {error}") from error
 
@@ -189,7 +189,9 @@ def _completed_via(request: Request, suffix: str) -> str:
     if not suffix:
         return line
     via = request.via
-    topmost, rest = split_first(line) if "," in line else (line, "")
+    if "," not in line:
+        return line.removesuffix(via.params) + via.completed(suffix)
+    topmost, rest = split_first(line)
     topmost = topmost.removesuffix(via.params) + via.completed(suffix)
     return f"{topmost}, {rest}" if rest else topmost
 

@@ -79,7 +79,8 @@ class Desk:
         """
         books = self._shares[share]
         books.count += 1
-        token = self._next(share)
+        self._tokens += 1
+        token = self._tokens << _SHARE_BITS | share
         books.awaited[token] = (now.mono_ms, books.count, handler, late)
         return token
 
@@ -91,9 +92,11 @@ class Desk:
             share: what it counts for; None: something else bounds how many there are.
         """
         place = _PATIENT if share is None else share
-        token = self._next(place)
-        self._shares[place].count += 1
-        self._shares[place].late[token] = handler
+        books = self._shares[place]
+        books.count += 1
+        self._tokens += 1
+        token = self._tokens << _SHARE_BITS | place
+        books.late[token] = handler
         return token
 
     def complete(self, completion: Completion, now: Moment) -> list[Action]:
@@ -135,10 +138,6 @@ class Desk:
         """Return the deadline of the oldest action, in ``mono_ms``, or None."""
         oldest_ms = [next(iter(share.awaited.values()))[0] for share in self._shares if share.awaited]
         return min(oldest_ms) + self._storage_ms if oldest_ms else None
-
-    def _next(self, share: int) -> int:
-        self._tokens += 1
-        return self._tokens << _SHARE_BITS | share
 
     def _learn(self, share: "_Share", count: int, took_ms: int) -> None:
         if took_ms > self._patience_ms:

@@ -107,6 +107,7 @@ class Engine(Element):
         super().__init__(config, limits, entropy, now)
         self._route: Route = route if route is not None else ServerRoute()
         self._zone = config.silo.zone
+        self._is_each = config.is_each
         self._guard = Guard(config, self._limits, self._entropy, now)
         self._desk = Desk(self._limits)
         self._registrations = RegistrationRate(self._limits, self._entropy, now)
@@ -336,7 +337,7 @@ class Engine(Element):
             return self._overload(request, flow, now)
         registrations = self._silo.expect(owner)
         token = self._desk.issue(Share.LOOK_UP, partial(self._located, call, registrations), _ignore, now)
-        return [LookUp(token, owner, now.unix_s, self._config.is_each)]
+        return [LookUp(token, owner, now.unix_s, self._is_each)]
 
     def _overload(self, request: Request, flow: Flow, now: Moment, wait_ms: int = 0) -> list[Action]:
         """Refuse what there is no room for, and keep nothing of it; `wait_ms`: until there is, where that is known."""
@@ -482,7 +483,7 @@ class Engine(Element):
         return [
             Bind(
                 token, call.owner, now.unix_s, change.callid, change.cseq, change.contacts, change.remove_all,
-                self._limits.bindings_per_aor_max, self._limits.bindings_bytes_max, self._config.is_each,
+                self._limits.bindings_per_aor_max, self._limits.bindings_bytes_max, self._is_each,
             )
         ]  # fmt: skip
 
@@ -562,7 +563,7 @@ class Engine(Element):
             return []
         if not completion.repeated:
             self.statistics.stored_messages += 1
-        return self._silo.note_row(call, owner, completion.message_id)
+        return [] if call.fork is None else self._silo.note_row(call.fork, owner, completion.message_id)
 
     def _bound(self, call: Call, path: str, completion: Completion, now: Moment) -> list[Action]:
         assert call.owner is not None
@@ -583,7 +584,7 @@ class Engine(Element):
     ) -> list[Action]:
         handler = partial(self._dump_located, owner, contact, extra_hdrs, is_asked, self._silo.expect(owner))
         token = self._desk.issue(Share.LOOK_UP, handler, _ignore, now)
-        return [LookUp(token, owner, now.unix_s, self._config.is_each)]
+        return [LookUp(token, owner, now.unix_s, self._is_each)]
 
     def _deliver(self, owner: Aor, now: Moment) -> list[Action]:
         if self._desk.is_full(Share.LOOK_UP):

@@ -24,11 +24,13 @@ class Entropy:
 
     def branch(self) -> str:
         """Return a branch parameter; 64 fresh bits, so that nobody off the path can answer for a phone."""
-        return f"{MAGIC_COOKIE}{self._source.getrandbits(64):016x}{self._next():x}"
+        self._count += 1
+        return f"{MAGIC_COOKIE}{self._source.getrandbits(64):016x}{self._count:x}"
 
     def tag(self) -> str:
         """Return a From or To tag; RFC 3261 section 19.3 asks for at least 32 random bits."""
-        return f"{self._salt}{self._next():x}"
+        self._count += 1
+        return f"{self._salt}{self._count:x}"
 
     def call_id(self) -> str:
         """Return a Call-ID (RFC 3261 section 8.1.1.4)."""
@@ -47,7 +49,3 @@ class Entropy:
         return hashlib.blake2s(
             key.encode("utf-8", "surrogateescape"), key=self._salt.encode(), digest_size=8
         ).hexdigest()
-
-    def _next(self) -> int:
-        self._count += 1
-        return self._count

@@ -235,7 +235,7 @@ def normalise_host(host: str) -> str:
         # This is a key of the store: Python 3.13 writes a mapped address in another way than those before it.
         mapped = address.ipv4_mapped
         return f"[{address.compressed}]" if mapped is None else f"[::ffff:{mapped}]"
-    if host.rpartition(".")[2].isdigit():
+    if host[-1:].isdigit() and host.rpartition(".")[2].isdigit():
         # No name ends in a label of digits. 192.0.2.1 and 192.000.002.001 are one address.
         return ".".join(str(int(octet)) for octet in host.split("."))
     return host.lower().removesuffix(".")

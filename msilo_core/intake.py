@@ -52,8 +52,8 @@ class Intake:
     def __init__(self, config: SiloConfig, may_repeat_until_ms: int) -> None:
         self._config = config
         self._may_repeat_until_ms = may_repeat_until_ms
-        self._snd_time = parse_avp_name(config.snd_time_avp) if config.snd_time_avp else None
-        self._extra_hdrs = parse_avp_name(config.extra_hdrs_avp) if config.extra_hdrs_avp else None
+        self._snd_time = parse_avp_name(config.snd_time_avp) if config.snd_time_avp else ""
+        self._extra_hdrs = parse_avp_name(config.extra_hdrs_avp) if config.extra_hdrs_avp else ""
         self._content_types = frozenset(text.lower() for text in config.content_types)
 
     @property
@@ -84,14 +84,17 @@ class Intake:
             return None
         # One that a phone may have seen live: its 482 will mean that it has it. Where this server has just begun, a
         # repeat of what one before it sent on looks like a new request.
+        call.im = read_im(request.content_type, request.body) if self._config.imdn else None
+        is_imdn_wanted = call.im is not None and NEGATIVE_DELIVERY in call.im.asked
         attempts = 0 if call.fork is None else 1
         is_seen = call.arrived.mono_ms < self._may_repeat_until_ms or (call.fork is not None and call.fork.may_be_known)
         reached = 1 if is_seen else 0
         row = row_of(
             request, owner, src_addr, dst_addr, attempts, reached,
             hidden_headers(request, call.is_trusted, is_trusted_target=True),
-            self._config, call.arrived, snd_time_s=self._snd_time_s(call), extra_hdrs=self._own_headers(call),
-            imdn=int(self._is_imdn_wanted(call)),
+            self._config, call.arrived, snd_time_s=self._snd_time_s(call) if self._snd_time else 0,
+            extra_hdrs=self._own_headers(call) if self._extra_hdrs else None,
+            imdn=int(is_imdn_wanted and self._config.skip_notification_flag not in call.flags),
         )  # fmt: skip
         if row.exp_time_s <= call.now.unix_s:
             raise AlreadyExpired("it expired on the way")
@@ -120,20 +123,13 @@ class Intake:
             raise NotKept(name)
         return False
 
-    def _is_imdn_wanted(self, call: Call) -> bool:
-        """Say whether the sender is to be told should the message never be delivered."""
-        if not self._config.imdn or self._config.skip_notification_flag in call.flags:
-            return False
-        im = read_im(call.request.content_type, call.request.body)
-        return im is not None and NEGATIVE_DELIVERY in im.asked
-
     def _snd_time_s(self, call: Call) -> int:
-        value = call.avps.get(self._snd_time) if self._snd_time is not None else None
+        value = call.avps.get(self._snd_time)
         due_s = None if value is None else parse_send_time(value, self._config.zone)
         return due_s if due_s is not None and due_s > call.now.unix_s else 0
 
     def _own_headers(self, call: Call) -> str | None:
-        value = call.avps.get(self._extra_hdrs) if self._extra_hdrs is not None else None
+        value = call.avps.get(self._extra_hdrs)
         if value is None:
             return None
         text = str(value)

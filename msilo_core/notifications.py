@@ -19,7 +19,7 @@ from msilo_core.entropy import Entropy
 from msilo_core.errors import PeerError
 from msilo_core.fields import STAR
 from msilo_core.flow import Flow
-from msilo_core.imdn import CPIM_TYPE, PROCESSING, Disposition, Im, build_imdn, is_imdn, read_im
+from msilo_core.imdn import CPIM_TYPE, PROCESSING, Disposition, Im, build_imdn, is_imdn
 from msilo_core.limits import Limits
 from msilo_core.message import Request, Response
 from msilo_core.nexthop import NextHop
@@ -86,9 +86,8 @@ class Notifier:
         config, request = self._config, call.request
         if config.skip_notification_flag in call.flags:
             return []
-        im = read_im(request.content_type, request.body) if config.imdn else None
-        if im is not None and PROCESSING in im.asked:
-            return self._say_stored(call, im, now)
+        if call.im is not None and PROCESSING in call.im.asked:
+            return self._say_stored(call, call.im, now)
         if not self._is_on or self._clients.is_full or is_imdn(request.content_type, request.body):
             return []
         address = self._from_address.render_lines(call)

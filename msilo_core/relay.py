@@ -81,7 +81,7 @@ class Relay:
 
     def is_looped(self, request: Request) -> bool:
         """Say whether a request went through here before, routed as it would be now (RFC 5393 section 4.2.2)."""
-        for line in request.get_all("via"):
+        for line in request.head.values("via"):
             for name in self._sent_bys:
                 if name in line:
                     return self._is_marked(request)
@@ -110,7 +110,7 @@ class Relay:
 
 def is_delivery(request: Request) -> bool:
     """Say whether a MESSAGE comes out of a silo: a stored one on its way, which whoever holds it still answers for."""
-    for line in request.get_all("via"):
+    for line in request.head.values("via"):
         if DELIVERY_MARK in line:
             return any(via.branch.endswith(f".{DELIVERY_MARK}") for via in _readable_vias(request))
     return False

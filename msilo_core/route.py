@@ -20,6 +20,7 @@ from msilo_core.fields import Hop
 from msilo_core.flow import Flow
 from msilo_core.fork import Fork
 from msilo_core.identity import asserted_identity
+from msilo_core.imdn import Im
 from msilo_core.message import Request, Response
 from msilo_core.outcome import outcome_of
 from msilo_core.pseudovars import AvpValue, parse_template
@@ -176,6 +177,8 @@ class Call(msgspec.Struct, eq=False):
     is_failed: bool = False
     # Whether its sender was told that it is stored, as he asked.
     is_told: bool = False
+    # What an IMDN about it needs, where one is asked for and sent.
+    im: Im | None = None
     # Others of the same owner wait to be relayed.
     is_behind: bool = False
     # REGISTERs that the owner's inbox had seen when the bindings were looked up.

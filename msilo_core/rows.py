@@ -96,12 +96,13 @@ def row_of(
     if "\0" in texts or not (texts.isascii() or _is_utf8(texts)):
         raise ParseError("UTF-8 without NUL", texts)
     # Not all by name: CPython makes a dict of more than fifteen of those, which costs more than all the rest of this.
+    now_s = now.unix_s
     return Message(
         owner,
         src_addr,
         dst_addr,
-        now.unix_s,
-        _exp_time_s(request, config, now, snd_time_s),
+        now_s,
+        _exp_time_s(request, config, now_s, snd_time_s),
         snd_time_s,
         ctype=ctype,
         body=request.body,
@@ -118,7 +119,7 @@ def row_of(
     )
 
 
-def _exp_time_s(request: Request, config: SiloConfig, now: Moment, snd_time_s: int) -> int:
+def _exp_time_s(request: Request, config: SiloConfig, now_s: int, snd_time_s: int) -> int:
     """Return when a message expires: RFC 3428 section 7 counts from Date, where that is credible.
 
     It is where it is past, and the message not expired by it: a clock that is wrong must not lose what it dates. A
@@ -129,15 +130,15 @@ def _exp_time_s(request: Request, config: SiloConfig, now: Moment, snd_time_s: i
         raise AlreadyExpired("Expires is 0")
     if snd_time_s:
         return snd_time_s + (config.expire_time if asked_s is None else min(config.expire_time, asked_s))
-    end_s = now.unix_s + config.expire_time
+    end_s = now_s + config.expire_time
     if asked_s is None:
         return end_s
-    since_s = now.unix_s
+    since_s = now_s
     try:
         dated_s = request.date_s
     except PeerError:
         dated_s = None
-    if dated_s is not None and dated_s <= now.unix_s < dated_s + asked_s:
+    if dated_s is not None and dated_s <= now_s < dated_s + asked_s:
         since_s = dated_s
     return min(end_s, since_s + asked_s)
 

@@ -26,7 +26,7 @@ device gets a message before an older one. A REGISTER begins a walk, and that it
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import count
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -165,12 +165,13 @@ class Silo:
     def located(self, call: Call, registrations: int, looked_up: LookedUp | None, now: Moment) -> list[Action]:
         """The look-up of an expected MESSAGE is done, or failed (None); :meth:`advance` follows."""
         assert call.owner is not None
-        inbox = self._inbox(call.owner)
+        inbox = self._inboxes[call.owner]
         inbox.arriving -= 1
         if looked_up is None:
             return []
         actions = self._where.heard(inbox, registrations, looked_up)
-        call.bindings = tuple(binding for binding in inbox.bindings if binding.expires_s > now.unix_s)
+        now_s = now.unix_s
+        call.bindings = tuple([binding for binding in inbox.bindings if binding.expires_s > now_s])
         call.registrations = inbox.registrations
         call.is_behind = bool(inbox.line)
         return actions
@@ -196,7 +197,7 @@ class Silo:
 
     def stored(self, call: Call, owner: Aor, message_id: int, now: Moment) -> list[Action]:
         """The Store is done: row `message_id`, or 0 if it failed."""
-        inbox = self._inbox(owner)
+        inbox = self._inboxes[owner]
         inbox.storing -= 1
         actions: list[Action] = []
         if message_id:
@@ -209,16 +210,15 @@ class Silo:
             inbox.is_early |= has_registered
             if has_registered:
                 inbox.left_out.clear()
-            actions += self.note_row(call, owner, message_id)
+            if call.fork is not None:
+                actions += self.note_row(call.fork, owner, message_id)
         actions += self._advance(inbox, now)
         return actions
 
-    def note_row(self, call: Call, owner: Aor, message_id: int) -> list[Action]:
-        """A call is stored in row `message_id`, which is not wanted if a phone took it live, now or later."""
-        if call.fork is None:
-            return []
-        call.fork.row = (owner, message_id)
-        return self.withdraw(owner, message_id) if call.fork.taken else []
+    def note_row(self, fork: Fork[Any], owner: Aor, message_id: int) -> list[Action]:
+        """What was relayed is stored in row `message_id`, which is not wanted if a phone took it live, now or later."""
+        fork.row = (owner, message_id)
+        return self.withdraw(owner, message_id) if fork.taken else []
 
     def withdraw(self, owner: Aor, message_id: int) -> list[Action]:
         """Delete the row of a message that a phone took live after all, and do not send it, unless that has begun."""
@@ -386,8 +386,7 @@ class Silo:
                 actions += self._relay_head(inbox, now)
         if inbox.untold:
             actions += self._tell(inbox, now)
-        actions += self._leave(inbox, now)
-        return actions
+        return actions + self._leave(inbox, now)
 
     def _tell(self, inbox: Inbox, now: Moment) -> list[Action]:
         """Have it recorded what was delivered, or soon where more of the page is being sent."""

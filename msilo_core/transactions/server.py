@@ -57,7 +57,7 @@ _TRYING, _PROCEEDING, _COMPLETED, _TERMINATED = ServerState
 _FINAL: Final = ServerEvent.FINAL
 
 
-class ServerTransaction(msgspec.Struct, eq=False):
+class ServerTransaction(msgspec.Struct, eq=False, gc=False):
     """One request that came to us, until its repeats can no longer come.
 
     Attributes:
@@ -199,7 +199,8 @@ class ServerTransactions:
     @property
     def is_crowded(self) -> bool:
         """Whether no further MESSAGE may begin: a quarter of the room is for requests that nobody else holds up."""
-        return self.active_count >= self._messages_max or self._active_bytes >= self._messages_bytes_max
+        active_count = len(self._trying) + len(self._proceeding)
+        return active_count >= self._messages_max or self._active_bytes >= self._messages_bytes_max
 
     def find(self, key: str) -> ServerTransaction | None:
         """Return the transaction that a request with this key belongs to, or None for a new request."""
