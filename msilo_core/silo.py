@@ -526,6 +526,9 @@ class Silo:
     # -- Stored messages -----------------------------------------------------------------------------------------------
 
     def _dump(self, inbox: Inbox, now: Moment) -> list[Action]:
+        if inbox.settling and not inbox.page:
+            # The last of their completions brings it on.
+            return []
         targets = self._where.stored_targets(inbox, now)
         if not targets:
             if inbox.busy:
