@@ -1,5 +1,6 @@
 """The server inside an application: how it begins, how it ends, and what it leaves to the application."""
 
+import gc
 import logging
 import socket
 import sqlite3
@@ -15,6 +16,7 @@ from msilo_core.flow import Address
 from msilo_core.route import Call
 from msilo_runners import Server, ServerConfig, SettingsError, StartError
 from msilo_runners.addresses import parse_transport_address
+from msilo_storage import create_schema
 from tests.ports import free_port
 from tests.runners.loopback import UdpPeer
 
@@ -255,3 +257,27 @@ class TestEnding:
                 with UdpPeer() as peer:
                     peer.send(message(peer), address_of(server))
                     assert await status_of(peer) == 202
+
+
+class TestGarbage:
+    @pytest.mark.parametrize("store", ["sqlite", "postgres"])
+    async def test_no_message_leaves_a_cycle_to_the_collector(
+        self, store: str, tmp_path: Path, postgres_url: str
+    ) -> None:
+        url = postgres_url if store == "postgres" else f"sqlite:///{tmp_path}/msilo.db"
+        await create_schema(url)
+        count = 60
+        async with Server(ServerConfig(listen=(UDP,), storage=url, grace_s=1)) as server:
+            with UdpPeer() as peer:
+                # What is made once, such as prepared statements, is made first.
+                for first in (0, count):
+                    gc.collect()
+                    gc.disable()
+                    try:
+                        for number in range(first, first + count):
+                            peer.send(message(peer, number), address_of(server))
+                            assert await status_of(peer) == 202
+                        garbage = gc.collect()
+                    finally:
+                        gc.enable()
+            assert garbage < count
