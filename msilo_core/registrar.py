@@ -5,7 +5,6 @@ that reads the ones and writes the other, so that two servers cannot tear one ad
 """
 
 import re
-from functools import cache, partial
 
 import msgspec
 
@@ -19,7 +18,7 @@ from msilo_core.flow import Flow
 from msilo_core.head import encode_head
 from msilo_core.limits import Limits
 from msilo_core.message import Request
-from msilo_core.uri import parse_uri
+from msilo_core.uri import SipUri, parse_uri
 
 __all__ = [
     "Change",
@@ -214,7 +213,14 @@ def rebind(current: tuple[Binding, ...], change: Bind) -> Rebinding | Rejection:
         # Before they are compared with each other, which takes quadratic time.
         return _too_many()
     alive = {binding.contact: binding for binding in current if binding.expires_s > change.now_s}
-    uri_of = cache(partial(parse_uri, limits=_UNBOUNDED))
+    uris: dict[str, SipUri] = {}
+
+    def uri_of(text: str) -> SipUri:
+        # Each may be compared with every other.
+        if text not in uris:
+            uris[text] = parse_uri(text, limits=_UNBOUNDED)
+        return uris[text]
+
     # Rows of bindings that ran out are swept by the cleaner; one that is registered again is simply replaced.
     if change.remove_all:
         for binding in alive.values():

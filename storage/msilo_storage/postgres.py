@@ -21,8 +21,8 @@ care      expire, remind,    may take long; the connection is made at the first 
 Two servers meet only in the rows of one user. Each statement that locks several rows does so in the order of owner,
 those that are not deferred first, and number, on every server alike, so that they wait for each other but never in a
 circle, or passes over what is locked; should a circle come about after all, PostgreSQL breaks it and the call is made
-again. The statements are in :mod:`msilo_storage.postgres_work`, :mod:`msilo_storage.postgres_delivery` and
-:mod:`msilo_storage.postgres_operators`.
+again. The statements are in :mod:`msilo_storage.postgres_work`, :mod:`msilo_storage.postgres_bindings`,
+:mod:`msilo_storage.postgres_delivery` and :mod:`msilo_storage.postgres_operators`.
 """
 
 import asyncio
@@ -63,6 +63,7 @@ from msilo_core.actions import (
 from msilo_core.errors import LocalError, SchemaError
 from msilo_core.uri import Aor, parse_aor
 from msilo_core.users import User
+from msilo_storage import postgres_bindings as bindings
 from msilo_storage import postgres_delivery as delivery
 from msilo_storage import postgres_operators as operators
 from msilo_storage import postgres_work as work
@@ -185,15 +186,15 @@ class PostgresStorage:
 
     async def look_up(self, lookups: Sequence[LookUp]) -> list[LookedUp | StorageFailed]:
         """See :meth:`msilo_storage.Storage.look_up`."""
-        return await self._host.run(_carry_out, self._lane.look_up, partial(work.look_up, sql=self._sql), lookups)
+        return await self._host.run(_carry_out, self._lane.look_up, partial(bindings.look_up, sql=self._sql), lookups)
 
     async def bind(self, binds: Sequence[Bind]) -> list[Bound | Refused | StorageFailed]:
         """See :meth:`msilo_storage.Storage.bind`."""
-        return await self._host.run(_carry_out, self._lane.bind, partial(work.bind, sql=self._sql), binds)
+        return await self._host.run(_carry_out, self._lane.bind, partial(bindings.bind, sql=self._sql), binds)
 
     async def unbind(self, unbinds: Sequence[Unbind]) -> list[Unbound | StorageFailed]:
         """See :meth:`msilo_storage.Storage.unbind`."""
-        return await self._host.run(_carry_out, self._lane.bind, partial(work.unbind, sql=self._sql), unbinds)
+        return await self._host.run(_carry_out, self._lane.bind, partial(bindings.unbind, sql=self._sql), unbinds)
 
     async def dump(self, dumps: Sequence[Dump]) -> list[Dumped | StorageFailed]:
         """See :meth:`msilo_storage.Storage.dump`."""

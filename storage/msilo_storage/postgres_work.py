@@ -10,103 +10,81 @@ In the statements every column of the table has its table before it: its name ma
 import hashlib
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
-from typing import Final, TypeVar
-
-import msgspec
+from typing import Final
 
 from msilo_core.actions import (
-    Bind,
-    Binding,
-    Bound,
     Due,
     Expire,
     Expired,
     FindUser,
-    LookedUp,
-    LookUp,
     Refused,
     Remind,
     Store,
     Stored,
-    Unbind,
-    Unbound,
     UserFound,
 )
-from msilo_core.registrar import Rejection, preferred
-from msilo_core.targets import devices_of
 from msilo_core.uri import Aor
 from msilo_core.users import User
 from msilo_storage.lanes import Connection, transaction
 from msilo_storage.postgres_delivery import LOOKED_FOR, NOW_MS, hand_on, message_of, where_is_owner
+from msilo_storage.postgres_given import Given
 from msilo_storage.quotas import Kept, Question, refusals
 from msilo_storage.rows import (
-    BINDING_COLUMNS,
-    NEW_MESSAGE_COLUMNS,
     NEW_MESSAGE_WORDS,
     NEW_USER_COLUMNS,
     READ_MESSAGE,
     USER_COLUMNS,
     aor_values,
-    binding_from,
-    binding_values,
     message_values,
     repeat_key,
     user_from,
     user_values,
 )
-from msilo_storage.rules import DUE_ROWS_MAX, EXPIRE_ROWS_MAX, UNTOLD_ROWS_MAX, Inventory, fold
+from msilo_storage.rules import DUE_ROWS_MAX, EXPIRE_ROWS_MAX, UNTOLD_ROWS_MAX
 from msilo_storage.tables import Sql
 
 __all__ = [
     "add_user",
     "append",
-    "bind",
     "expire",
     "find_users",
     "list_users",
-    "look_up",
     "remind",
     "remove_user",
-    "unbind",
 ]
 
 
-A = TypeVar("A", bound=LookedUp | Bound | Refused)
-
-
-# Parameters: a column of each of NEW_MESSAGE_COLUMNS, then the value of each of _OFTEN_SHARED if the rows share it; its
-# column is then empty, which the driver encodes a third quicker. A repeat is counted in the row that is there, which is
-# how the number of that comes back from the same statement. `extra_hdrs` is written as Kamailio's blob encoder does.
-_NEW_COLUMNS: Final = ", ".join(NEW_MESSAGE_COLUMNS)
-_OFTEN_SHARED: Final = (
-    "domain", "inc_time", "exp_time", "snd_time", "ctype", "cseq", "date_hdr", "attempts", "reached", "next_time",
-    "imdn",
+# A repeat is counted in the row that is there, which is how the number of that comes back from the same statement.
+# `extra_hdrs` is written as Kamailio's blob encoder does.
+_STORED: Final = Given(
+    {
+        "username": "text", "domain": "text", "src_addr": "text", "dst_addr": "text", "inc_time": "bigint",
+        "exp_time": "bigint", "snd_time": "bigint", "ctype": "text", "body": "bytea", "extra_hdrs": "bytea",
+        "callid": "text", "cseq": "int", "from_tag": "text", "from_hdr": "bytea", "to_hdr": "bytea",
+        "date_hdr": "bytea", "attempts": "int", "reached": "int", "next_time": "bigint", "imdn": "int",
+    },
+    often_shared=(
+        "domain", "inc_time", "exp_time", "snd_time", "ctype", "extra_hdrs", "cseq", "date_hdr", "attempts", "reached",
+        "next_time", "imdn",
+    ),
 )  # fmt: skip
 _INSERT: Final = rf"""
     INSERT INTO {{silo}} AS silo ({NEW_MESSAGE_WORDS})
     SELECT
-        username, coalesce(domain, $21), src_addr, dst_addr, coalesce(inc_time, $22), coalesce(exp_time, $23),
-        coalesce(snd_time, $24), coalesce(ctype, $25), body, '\x' || encode(extra_hdrs, 'hex'),
-        callid, coalesce(cseq, $26), from_tag, from_hdr, to_hdr, coalesce(date_hdr, $27), coalesce(attempts, $28),
-        coalesce(reached, $29),
-        CASE WHEN coalesce(next_time, $30) = 0 AND coalesce(snd_time, $24) = 0 AND EXISTS (
+        username, domain, src_addr, dst_addr, inc_time, exp_time, snd_time, ctype, body,
+        '\x' || encode(extra_hdrs, 'hex'), callid, cseq, from_tag, from_hdr, to_hdr, date_hdr, attempts, reached,
+        CASE WHEN next_time = 0 AND snd_time = 0 AND EXISTS (
             SELECT FROM {{silo_location}} AS location
-            WHERE location.username = given.username AND location.domain = coalesce(given.domain, $21)
-                AND location.expires > coalesce(given.inc_time, $22)
-        ) THEN coalesce(inc_time, $22) ELSE coalesce(next_time, $30) END,
-        coalesce(imdn, $31)
-    FROM unnest(
-        $1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[],
-        $7::bigint[], $8::text[], $9::bytea[], $10::bytea[],
-        $11::text[], $12::int[], $13::text[], $14::bytea[], $15::bytea[], $16::bytea[],
-        $17::int[], $18::int[], $19::bigint[], $20::int[]
-    ) WITH ORDINALITY AS given ({_NEW_COLUMNS}, n)
+            WHERE location.username = given.username AND location.domain = given.domain
+                AND location.expires > given.inc_time
+        ) THEN inc_time ELSE next_time END,
+        imdn
+    FROM {_STORED.rows}
     ORDER BY n
     ON CONFLICT ({{username}}, {{domain}}, {{callid}}, cseq, from_tag) WHERE cseq >= 0
     DO UPDATE SET repeats = silo.repeats + 1
     RETURNING silo.{{id}}, silo.repeats > 0
 """
-_OFTEN_SHARED_PLACES: Final = [NEW_MESSAGE_COLUMNS.index(column) for column in _OFTEN_SHARED]
 
 
 async def append(connection: Connection, stores: Sequence[Store], sql: Sql) -> list[Stored | Refused]:
@@ -128,16 +106,9 @@ async def _insert(connection: Connection, stores: Sequence[Store], sql: Sql) -> 
     places: dict[object, list[int]] = {}
     for place, store in enumerate(stores):
         places.setdefault(repeat_key(store.message) or place, []).append(place)
-    columns = list(zip(*(message_values(stores[first].message) for first, *_ in places.values()), strict=True))
-    shared: list[object] = []
-    for number in _OFTEN_SHARED_PLACES:
-        value, *_ = values = columns[number]
-        is_shared = values.count(value) == len(values)
-        shared.append(value if is_shared else None)
-        if is_shared:
-            columns[number] = ()
+    values = (message_values(stores[first].message) for first, *_ in places.values())
     # They come back in the order in which they went, and so do the numbers of those that are new.
-    rows = await connection.fetch(sql(_INSERT), *columns, *shared)
+    rows = await connection.fetch(sql(_INSERT), *_STORED.parameters(*zip(*values, strict=True)))
     answers: dict[int, Stored] = {}
     for (first, *others), (number, is_repeat) in zip(places.values(), rows, strict=True):
         answers[first] = Stored(stores[first].token, number, is_repeat)
@@ -243,142 +214,6 @@ async def _kept(connection: Connection, bounded: Sequence[Store], sql: Sql) -> d
     for username, domain, src_addr, messages, octets in rows:
         counted[Aor(username, domain)].count(src_addr, messages, octets)
     return counted
-
-
-_BINDING: Final = ", ".join(BINDING_COLUMNS)
-# Two indexes: whoever has thousands of messages for next year need not read them each time.
-_IS_WAITING: Final = """(
-        EXISTS (
-            SELECT FROM {silo} AS silo
-            WHERE silo.{username} = given.username AND silo.{domain} = given.domain
-                AND silo.{status} = 0 AND silo.{snd_time} = 0 AND silo.{exp_time} + 0 > given.now_s
-        ) OR EXISTS (
-            SELECT FROM {silo} AS silo
-            WHERE silo.{username} = given.username AND silo.{domain} = given.domain
-                AND silo.{status} = 0 AND silo.{snd_time} > 0 AND silo.{snd_time} <= given.now_s
-                AND silo.{exp_time} + 0 > given.now_s
-        )
-    )"""
-_LOOK_UP: Final = f"""
-    SELECT n, {_IS_WAITING}, {_BINDING}
-    FROM unnest($1::text[], $2::text[], $3::bigint[]) WITH ORDINALITY AS given (username, domain, now_s, n)
-    JOIN {{silo_location}} USING (username, domain)
-    WHERE expires > now_s
-"""
-
-
-async def look_up(connection: Connection, lookups: Sequence[LookUp], sql: Sql) -> list[LookedUp]:
-    usernames, domains = _owners(lookups)
-    found: dict[int, list[Binding]] = {}
-    waiting: dict[int, bool] = {}
-    now_s = [lookup.now_s for lookup in lookups]
-    for n, is_waiting, *row in await connection.fetch(sql(_LOOK_UP), usernames, domains, now_s):
-        found.setdefault(n, []).append(binding_from(row))
-        waiting[n] = is_waiting
-    answers = [
-        LookedUp(lookup.token, tuple(sorted(found.get(n, ()), key=preferred)), waiting.get(n, False))
-        for n, lookup in enumerate(lookups, start=1)
-    ]
-    return await _with_lacked(connection, lookups, answers, sql)
-
-
-_LACKED: Final = """
-    SELECT n
-    FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[])
-        WITH ORDINALITY AS given (username, domain, now_s, devices, n)
-    WHERE EXISTS (
-        SELECT FROM {silo} AS silo
-        WHERE silo.{username} = given.username AND silo.{domain} = given.domain
-            AND silo.{status} = 200 AND silo.{exp_time} + 0 > given.now_s
-            AND NOT string_to_array(given.devices, ' ') <@ string_to_array(silo.taken_by, ' ')
-    )
-"""
-
-
-async def _with_lacked(connection: Connection, asked: Sequence[LookUp | Bind], answers: list[A], sql: Sql) -> list[A]:
-    """Let that wait, too, which one device took and another lacks, where it was asked for."""
-    doubtful: list[int] = []
-    devices: list[str] = []
-    for place, answer in enumerate(answers):
-        if asked[place].each and not isinstance(answer, Refused) and answer.bindings and not answer.waiting:
-            doubtful.append(place)
-            devices.append(" ".join(devices_of(answer.bindings)))
-    if doubtful:
-        questions = [asked[place] for place in doubtful]
-        now_s = [question.now_s for question in questions]
-        rows = await connection.fetch(sql(_LACKED), *_owners(questions), now_s, devices)
-        lacking: list[int] = [row[0] for row in rows]
-        for n in lacking:
-            place = doubtful[n - 1]
-            answers[place] = msgspec.structs.replace(answers[place], waiting=True)
-    return answers
-
-
-_LOCK_BINDINGS: Final = """
-    SELECT FROM {silo_location} AS location
-    JOIN unnest($1::text[], $2::text[]) AS given (username, domain) USING (username, domain)
-    ORDER BY username, domain, contact
-    FOR UPDATE OF location
-"""
-_READ_BINDINGS: Final = f"""
-    SELECT n, {_IS_WAITING}, {_BINDING}
-    FROM unnest($1::text[], $2::text[], $3::bigint[]) WITH ORDINALITY AS given (username, domain, now_s, n)
-    LEFT JOIN {{silo_location}} USING (username, domain)
-"""
-_WRITE_BINDING: Final = f"""
-    INSERT INTO {{silo_location}} ({_BINDING})
-    VALUES ({", ".join(f"${n}" for n in range(1, len(BINDING_COLUMNS) + 1))})
-    ON CONFLICT (username, domain, contact) DO UPDATE SET
-        {", ".join(f"{column} = excluded.{column}" for column in BINDING_COLUMNS[3:])}
-"""
-_DELETE_BINDING: Final = "DELETE FROM {silo_location} WHERE username = $1 AND domain = $2 AND contact = $3"
-
-
-async def bind(connection: Connection, binds: Sequence[Bind], sql: Sql) -> list[Bound | Refused]:
-    latest = {bind.owner: bind for bind in binds}
-    usernames, domains = _owners(latest.values())
-    inventory: Inventory = {}
-    waiting: dict[Aor, bool] = {}
-    async with transaction(connection):
-        # Two statements: the second sees what those wrote that the first waited for. Two servers that bind the first
-        # contacts of a user at the same moment find no row to lock; each then knows of the other's contact one
-        # REGISTER later, which is harmless.
-        await connection.execute(sql(_LOCK_BINDINGS), usernames, domains)
-        now_s = [bind.now_s for bind in latest.values()]
-        for _, is_waiting, *row in await connection.fetch(sql(_READ_BINDINGS), usernames, domains, now_s):
-            owner = Aor(row[0], row[1])
-            waiting[owner] = is_waiting
-            if row[2] is not None:
-                binding = binding_from(row)
-                inventory.setdefault(owner, {})[binding.contact] = binding
-        changes = fold(inventory, binds)
-        if changes.written:
-            written = [binding_values(*change) for change in changes.written]
-            await connection.executemany(sql(_WRITE_BINDING), written)
-        if changes.removed:
-            removed = [(*aor_values(owner), contact) for owner, contact in changes.removed]
-            await connection.executemany(sql(_DELETE_BINDING), removed)
-    answers: list[Bound | Refused] = []
-    for bind, result in zip(binds, changes.results, strict=True):
-        if isinstance(result, Rejection):
-            answers.append(Refused(bind.token, result.status, result.reason))
-        else:
-            answers.append(Bound(bind.token, result.bindings, bool(result.bindings) and waiting[bind.owner]))
-    return await _with_lacked(connection, binds, answers, sql)
-
-
-_UNBIND: Final = """
-    DELETE FROM {silo_location} AS location
-    USING unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) AS given (username, domain, contact, updated_ms)
-    WHERE location.username = given.username AND location.domain = given.domain
-        AND location.contact = given.contact AND location.updated_ms = given.updated_ms
-"""
-
-
-async def unbind(connection: Connection, unbinds: Sequence[Unbind], sql: Sql) -> list[Unbound]:
-    contacts, times = [unbind.contact for unbind in unbinds], [unbind.updated_ms for unbind in unbinds]
-    await connection.execute(sql(_UNBIND), *_owners(unbinds), contacts, times)
-    return [Unbound(unbind.token) for unbind in unbinds]
 
 
 _DELETE_EXPIRED: Final = f"""
@@ -523,7 +358,7 @@ async def list_users(connection: Connection, after: Aor | None, limit: int) -> l
     return [user_from(tuple(row)) for row in await connection.fetch(_LIST_USERS, *place, limit)]
 
 
-def _owners(actions: Iterable[LookUp | Bind | Unbind | FindUser]) -> tuple[list[str], list[str]]:
+def _owners(actions: Iterable[FindUser]) -> tuple[list[str], list[str]]:
     """Columns ``username`` and ``domain``."""
     owners = [action.owner for action in actions]
     return [owner.username for owner in owners], [owner.domain for owner in owners]

@@ -91,6 +91,45 @@ class TestBindings:
         assert answer.status == 500
         assert await store.look_up([LookUp(1, BOB, NOW_S)]) == [LookedUp(1, (known,), waiting=False)]
 
+    async def test_one_batch_of_all_kinds(self, store: Storage) -> None:
+        owners = [Aor(f"user{n}", "example.com") for n in range(9)]
+        before = binding(cseq=5)
+        await store.bind([bind(before, owner=owner, cseq=5) for owner in owners[1:]])
+        await store.bind([bind(binding("sip:bob@192.0.2.2", cseq=6, updated_ms=NOW_MS - 1), owner=owners[7], cseq=6)])
+        await append(store, message(1, owners[2]), message(2, owners[5]))
+        now_s = before.expires_s
+        new = binding(cseq=6, expires_s=now_s + 9)
+        other = binding("sip:other@192.0.2.1", callid="other", expires_s=now_s + 9)
+        asked = [
+            bind(new, owner=owners[0], cseq=6),
+            bind(new, owner=owners[1], cseq=6),
+            bind(new, owner=owners[2], cseq=6),
+            bind(binding(cseq=4), owner=owners[3], cseq=4),
+            bind(binding(cseq=5, callid="another"), owner=owners[4], callid="another", cseq=1),
+            bind(owner=owners[5]),
+            bind(other, owner=owners[6], callid="other"),
+            bind(new, owner=owners[7], cseq=6),
+            # What was there has run out by then.
+            bind(other, owner=owners[8], callid="other", now_s=now_s),
+        ]
+        expected = [
+            (new,), (new,), (new,), None, (binding(cseq=5, callid="another"),), (before,), (before, other),
+            (new, binding("sip:bob@192.0.2.2", cseq=6, updated_ms=NOW_MS - 1)), (other,),
+        ]  # fmt: skip
+        answers = await store.bind(asked)
+        assert [answer.token for answer in answers] == [action.token for action in asked]
+        assert [answer.bindings if isinstance(answer, Bound) else None for answer in answers] == expected
+        assert [isinstance(answer, Bound) and answer.waiting for answer in answers] == [
+            n in (2, 5) for n in range(9)
+        ]  # fmt: skip
+        refused = answers[3]
+        assert isinstance(refused, Refused)
+        assert refused.status == 500
+        expected[3] = (before,)
+        times = [NOW_S] * 8 + [now_s]
+        found = await store.look_up([LookUp(n, owners[n], times[n]) for n in range(9)])
+        assert [answer.bindings if isinstance(answer, LookedUp) else None for answer in found] == expected
+
     async def test_remove_all(self, store: Storage) -> None:
         await store.bind([bind(binding("sip:a@192.0.2.1"), binding("sip:b@192.0.2.1"))])
         await store.bind([bind(binding("sip:c@192.0.2.1"), owner=CAROL)])

@@ -20,6 +20,7 @@ from msilo_core.actions import (
     LookedUp,
     LookUp,
     Outcome,
+    Refused,
     Remind,
     StorageFailed,
     Stored,
@@ -30,6 +31,7 @@ from msilo_storage.postgres import PostgresStorage
 from tests.postgres import Console, PostgresServer
 from tests.storage.values import (
     BOB,
+    CAROL,
     NOW_MS,
     NOW_S,
     append,
@@ -322,20 +324,48 @@ class TestConnection:
     async def test_one_that_is_ended_while_it_commits(self, url: str, console: Console) -> None:
         # Nobody knows what became of it, and a REGISTER done again would be out of order: it fails.
         console.execute(SLOW_COMMIT)
+        two = binding("sip:a@192.0.2.1"), binding("sip:b@192.0.2.1")
         async with PostgresStorage(url) as store:
             async with anyio.create_task_group() as tasks:
 
                 async def call() -> None:
                     with pytest.raises(Unavailable, match="the last change may have been made"):
-                        await store.bind([bind(binding())])
+                        await store.bind([bind(*two)])
 
                 tasks.start_soon(call)
                 committing = "SELECT pid FROM pg_stat_activity WHERE query = 'COMMIT' AND wait_event = 'PgSleep'"
                 await until(lambda: bool(console.query(committing)))
                 console.query(f"SELECT pg_terminate_backend(pid, 10000) FROM ({committing}) AS who")
             console.execute("DROP TRIGGER dawdle ON silo_location")
-            (answer,) = await store.bind([bind(binding())])
+            (answer,) = await store.bind([bind(*two)])
             assert isinstance(answer, Bound)
+
+    async def test_one_that_is_lost_when_a_register_has_been_carried_out(self, store: PostgresStorage) -> None:
+        # It is made again, and is not out of order then.
+        asked = bind(binding())
+        for _ in range(2):
+            assert await store.bind([asked]) == [Bound(asked.token, asked.contacts, waiting=False)]
+        # What a phone sends again later is.
+        (later,) = await store.bind([bind(binding(updated_ms=NOW_MS + 1))])
+        assert isinstance(later, Refused)
+
+    async def test_a_register_that_another_server_overtakes(self, store: PostgresStorage, console: Console) -> None:
+        await store.bind([bind(binding())])
+        answers: list[Completion] = []
+
+        async def call() -> None:
+            answers.extend(await store.bind([bind(binding(cseq=3), cseq=3), bind(binding(), owner=CAROL)]))
+
+        console.execute("BEGIN; UPDATE silo_location SET cseq = 4, updated_ms = updated_ms + 1")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(call)
+            await until(lambda: bool(console.query(WAITING)))
+            console.execute("COMMIT")
+        refused, bound = answers
+        assert isinstance(refused, Refused)
+        assert refused.status == 500
+        assert isinstance(bound, Bound)
+        assert console.query("SELECT username, cseq FROM silo_location ORDER BY username") == [("bob", 4), ("carol", 1)]
 
     async def test_all_of_them_are_ended_again_and_again(self, store: PostgresStorage, console: Console) -> None:
         for _ in range(3):

@@ -238,6 +238,8 @@ async def every_kind_of_work(store: Storage, *, weigh: bool = True) -> None:
     weighed = stores(message(3), bytes_max=1, sender_messages_max=2)
     assert not weigh or [type(answer) for answer in await store.append(weighed)] == [Refused]
     await store.bind([bind(binding()), bind(binding(expires_s=NOW_S), cseq=2)])
+    for expires_s in (NOW_S + 1000, NOW_S):
+        await store.bind([bind(binding(expires_s=expires_s), owner=CAROL)])
     await store.look_up([LookUp(next(_tokens), BOB, NOW_S)])
     page = (await dump(store, messages_max=3, is_early=False)).messages
     await renew(store, *(leased.message_id for leased in page))
