@@ -221,7 +221,7 @@ async def renew(connection: Connection, renewals: Sequence[Renew], sql: Sql) -> 
     ]
 
 
-def hand_on(gone: str, rows: str, others: str) -> str:
+def hand_on(gone: str, rows: str, *, changed: str = "true", others: str = "true") -> str:
     """Return common table expressions that let others look for the oldest that waits where one has left.
 
     What is locked is passed over: whoever has it locked sees to its ``next_time``, or deletes it.
@@ -230,23 +230,27 @@ def hand_on(gone: str, rows: str, others: str) -> str:
         gone: condition on `rows` of those that leave.
         rows: common table expression with ``username``, ``domain``, ``id``, ``looked_for`` (``next_time``; 0 where it
             did not wait).
-        others: condition on ``silo`` of those that stay.
+        changed: condition on `rows` of those that the statement changes or deletes.
+        others: condition on ``silo`` of those that stay, of which the statement changes none.
     """
     return f"""heir AS MATERIALIZED (
         SELECT gone.username, gone.domain, gone.looked_for, oldest.id
         FROM (
-            SELECT username, domain, min(looked_for) AS looked_for FROM {rows}
-            WHERE {gone} AND looked_for > 0
+            -- An array, for a join would look at all rows for each owner.
+            SELECT username, domain, min(looked_for) FILTER (WHERE {gone} AND looked_for > 0) AS looked_for,
+                coalesce(array_agg(id) FILTER (WHERE {changed}), '{{{{}}}}') AS changed
+            FROM {rows}
             GROUP BY username, domain
         ) AS gone CROSS JOIN LATERAL (
             SELECT silo.{{id}} AS id
             FROM {{silo}} AS silo
             WHERE silo.{{username}} = gone.username AND silo.{{domain}} = gone.domain
-                AND silo.{{status}} = 0 AND silo.{{snd_time}} = 0 AND {others}
+                AND silo.{{status}} = 0 AND silo.{{snd_time}} = 0 AND silo.{{id}} <> ALL (gone.changed) AND {others}
             ORDER BY silo.{{username}}, silo.{{domain}}, silo.{{id}}
             LIMIT 1
             FOR UPDATE SKIP LOCKED
         ) AS oldest
+        WHERE gone.looked_for IS NOT NULL
     ), handed_on AS (
         UPDATE {{silo}} AS silo SET next_time = heir.looked_for
         FROM heir
@@ -259,10 +263,6 @@ LOOKED_FOR: Final = "CASE WHEN silo.{status} IN (0, 200) THEN silo.next_time ELS
 """What :func:`hand_on` is to know of a row that leaves."""
 
 _IS_OVER: Final = "outcome IN ('delivered', 'withdrawn', 'refused')"
-_NOT_HELD: Final = (
-    "NOT EXISTS (SELECT FROM held WHERE held.username = gone.username AND held.domain = gone.domain"
-    " AND held.id = silo.{id})"
-)
 _SETTLE: Final = f"""
     WITH given AS (
         SELECT * FROM unnest(
@@ -298,7 +298,7 @@ _SETTLE: Final = f"""
         FROM held
         WHERE silo.{{username}} = held.username AND silo.{{domain}} = held.domain AND silo.{{id}} = held.id
             AND held.outcome IN ('failed', 'unreached', 'refused')
-    ), {hand_on(_IS_OVER, "held", _NOT_HELD)}
+    ), {hand_on(_IS_OVER, "held")}
     SELECT n FROM held
 """
 
@@ -364,7 +364,7 @@ _TAKE: Final = f"""
             END
         FROM held
         WHERE silo.{{username}} = held.username AND silo.{{domain}} = held.domain AND silo.{{id}} = held.id
-    ), {hand_on("true", "held", _NOT_HELD)}
+    ), {hand_on("true", "held")}
     SELECT n FROM held
 """
 

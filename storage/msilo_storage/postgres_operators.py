@@ -85,10 +85,6 @@ _REQUEUE: Final = f"""
     FROM meant
 """
 _PURGE: Final = "DELETE FROM {silo} AS silo USING meant"
-_NOT_MEANT: Final = (
-    "NOT EXISTS (SELECT FROM meant WHERE meant.is_free AND meant.username = gone.username"
-    " AND meant.domain = gone.domain AND meant.id = silo.{id})"
-)
 
 
 async def requeue(
@@ -116,7 +112,7 @@ async def purge(
     if received_before_s is not None:
         meant.narrow("silo.{inc_time} < $%d", received_before_s)
     return await _sweep(
-        connection, sql, meant, f"silo.lease_until <= {NOW_MS}", _PURGE, hand_on("is_free", "meant", _NOT_MEANT)
+        connection, sql, meant, f"silo.lease_until <= {NOW_MS}", _PURGE, hand_on("is_free", "meant", changed="is_free")
     )
 
 

@@ -224,7 +224,7 @@ _DELETE_EXPIRED: Final = f"""
         ORDER BY silo.{{exp_time}}
         LIMIT $2
         FOR UPDATE SKIP LOCKED
-    ), {hand_on("true", "expired", "silo.{exp_time} + 0 > $1")}
+    ), {hand_on("true", "expired", others="silo.{exp_time} + 0 > $1")}
     DELETE FROM {{silo}} AS silo USING expired
     WHERE silo.{{username}} = expired.username AND silo.{{domain}} = expired.domain AND silo.{{id}} = expired.id
 """
