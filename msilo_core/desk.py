@@ -110,8 +110,9 @@ class Desk:
         awaited = share.awaited.pop(token, None)
         if awaited is not None:
             asked_ms, count, handler, _ = awaited
-            if now.mono_ms - asked_ms > self._patience_ms or share.count_max < self._most:
-                self._learn(share, count, now.mono_ms - asked_ms)
+            took_ms = now.mono_ms - asked_ms
+            if took_ms > self._patience_ms or share.count_max < self._most:
+                self._learn(share, count, took_ms)
         else:
             late = share.late.pop(token, None)
             if late is None:

@@ -318,7 +318,7 @@ class Engine(Element):
                 self._servers.abandon(transaction)
                 return self._overload(request, flow, now, wait_ms)
         try:
-            request_uri, route = self._preprocessed(request, flow)
+            request_uri, uri_text, route = self._preprocessed(request, flow)
             # RFC 4475 section 3.3.4: "the To: header field is required to contain a SIP or SIPS URI as an AOR".
             named = request.to.uri if is_register else request_uri
         except PeerError as error:
@@ -328,7 +328,6 @@ class Engine(Element):
         if is_register and not _is_literal(request_uri.host):
             # Section 10.3 step 1: is it for this registrar at all? By an address it has come to the right place.
             is_local &= self._serves(normalise_host(request_uri.host))
-        uri_text = request.request_uri if request_uri is request.uri else str(request_uri)
         call = Call(self, transaction, request, flow, uri_text, route, owner, is_local, user, self._zone, now, now)
         if owner is None or not is_local or is_register or not self._route.uses_location:
             return self._run(call, now)
@@ -353,22 +352,23 @@ class Engine(Element):
             after_s = -(-wait_ms // 1000) or self._limits.retry_after_s
         return [("Retry-After", str(after_s))]
 
-    def _preprocessed(self, request: Request, flow: Flow) -> tuple[SipUri, list[Hop]]:
-        """Return Request-URI and Route without what led here (RFC 3261 section 16.4).
+    def _preprocessed(self, request: Request, flow: Flow) -> tuple[SipUri, str, list[Hop]]:
+        """Return Request-URI, taken apart and as text, and Route without what led here (RFC 3261 section 16.4).
 
         Raises:
             ParseError: a value of Route is not the address of a SIP URI.
         """
-        uri = request.uri
+        uri, uri_text = request.uri, request.request_uri
         if "route" not in request.head.first:
-            return uri, []
+            return uri, uri_text, []
         route = list(request.routes)
         if route and uri.user is None and uri.param("lr") is not None and self._is_us(uri, flow):
             # We are the Request-URI of a strict router before us, which put the real one behind the others.
-            uri = route.pop().uri
+            last = route.pop()
+            uri, uri_text = last.uri, last.uri_text
         while route and self._is_us(route[0].uri, flow):
             del route[0]
-        return uri, route
+        return uri, uri_text, route
 
     def _owner_of(self, request: Request, named: SipUri, flow: Flow) -> Aor | None:
         """Say whose request it is; see :class:`Call`. `named` is the To URI of a REGISTER, else the Request-URI."""

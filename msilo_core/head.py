@@ -182,12 +182,11 @@ def _split_usual(lines: list[str], size: int) -> Head | None:
     for line in reversed(lines):
         word, _, value = line.partition(" ")
         try:
-            key = _KEYS_BY_WORD[word]
+            first[_KEYS_BY_WORD[word]] = value
         except KeyError:
             if word[-1:] != ":" or not is_token(word[:-1]):
                 return None
-            key = _unusual_key(word[:-1])
-        first[key] = value
+            first[_unusual_key(word[:-1])] = value
     if len(first) == len(lines):
         keys = list(first)
         keys.reverse()

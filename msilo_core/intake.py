@@ -80,11 +80,12 @@ class Intake:
         if "require" in request.head.first and refuse_extensions(request, "require") is not None:
             # Whoever answers a request itself must understand all that it requires; a phone might have.
             raise Unsupported(request.get("require") or "", 420)
-        if self._is_passing(request):
+        content_type = request.content_type
+        if self._is_passing(request, content_type):
             return None
         # One that a phone may have seen live: its 482 will mean that it has it. Where this server has just begun, a
         # repeat of what one before it sent on looks like a new request.
-        call.im = read_im(request.content_type, request.body) if self._config.imdn else None
+        call.im = read_im(content_type, request.body) if self._config.imdn else None
         is_imdn_wanted = call.im is not None and NEGATIVE_DELIVERY in call.im.asked
         attempts = 0 if call.fork is None else 1
         is_seen = call.arrived.mono_ms < self._may_repeat_until_ms or (call.fork is not None and call.fork.may_be_known)
@@ -104,13 +105,13 @@ class Intake:
         """Say whether a MESSAGE is one to keep, as far as it says so itself."""
         try:
             is_kept = not is_delivery(request) and refuse_extensions(request, "require") is None
-            return is_kept and request.expires_s != 0 and not self._is_passing(request)
+            return is_kept and request.expires_s != 0 and not self._is_passing(request, request.content_type)
         except PeerError:
             return False
 
-    def _is_passing(self, request: Request) -> bool:
+    def _is_passing(self, request: Request, content_type: str) -> bool:
         """Say whether a MESSAGE is a notice of somebody typing (RFC 3994); refuse one of another type than is kept."""
-        if not self._content_types and "iscomposing" not in request.content_type.lower():
+        if not self._content_types and "iscomposing" not in content_type.lower():
             return False
         media_type = request.media_type
         if media_type is None:

@@ -244,13 +244,16 @@ def tokenise(data: bytes, limits: Limits = _LIMITS) -> Request | Response:
     head, body = split_head(data, limits.headers_max)
     start_line = head.start_line
     method, _, rest = start_line.partition(" ")
-    # No method begins so: "/" is not in a token.
-    if method[:4].upper() == "SIP/":
-        code, _, reason = rest.partition(" ")
-        status = int(code) if _STATUS.fullmatch(code) is not None else 0
-        return Response(head=head, limits=limits, body=body, version=method, status=status, reason=reason)
+    if method not in METHODS:
+        # No method begins so: "/" is not in a token.
+        if method[:4].upper() == "SIP/":
+            code, _, reason = rest.partition(" ")
+            status = int(code) if _STATUS.fullmatch(code) is not None else 0
+            return Response(head=head, limits=limits, body=body, version=method, status=status, reason=reason)
+        if not is_token(method):
+            raise ParseError("a start-line", start_line)
     request_uri, space, version = rest.rpartition(" ")
-    if not space or (method not in METHODS and not is_token(method)):
+    if not space:
         raise ParseError("a start-line", start_line)
     return Request(head=head, limits=limits, body=body, method=method, request_uri=request_uri, version=version)
 
