@@ -59,7 +59,7 @@ def build_response(
     head = request.head
     first = head.first
     vias = f"Via: {_completed_via(request, via_suffix)}\r\n"
-    if len(first) != len(head.keys):
+    if "via" in head.repeated:
         vias += "".join([f"Via: {value}\r\n" for value in head.values("via")[1:]])
     tag = f";tag={to_tag}" if to_tag and not _has_tag(request) else ""
     try:
@@ -111,7 +111,7 @@ def forward(
     replaced = {name.lower(): f"{name}: {count}" for name, count in counts.items()}
     if via_suffix:
         replaced["via"] = f"Via: {_completed_via(request, via_suffix)}"
-    for key, line in request.raw_lines:
+    for key, line in request.head.items():
         if key not in drop and line not in drop_lines:
             lines.append(replaced.pop(key, line))
     replaced.pop("via", None)

@@ -217,7 +217,7 @@ class Fork(Generic[S]):
             line
             for other in self._challenges
             if other is not response
-            for key, line in other.raw_lines
+            for key, line in other.head.items()
             if key in ("www-authenticate", "proxy-authenticate")
         ]
 

@@ -7,6 +7,7 @@ the colon, tabs) or not, goes to a second way that is slow and strict.
 """
 
 import re
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
@@ -54,12 +55,14 @@ class Head(msgspec.Struct, frozen=True, gc=False):
         start_line: as received, decoded.
         keys: one for each header line, in their order.
         first: value of the first line of each key, unfolded; blanks may stand around it.
+        repeated: the keys of several lines.
         size_bytes: octets, without :data:`HEAD_END`.
     """
 
     start_line: str
     keys: list[str]
     first: dict[str, str]
+    repeated: frozenset[str]
     size_bytes: int
     _lines: list[str]
 
@@ -73,15 +76,22 @@ class Head(msgspec.Struct, frozen=True, gc=False):
         """The head as received, decoded, without :data:`HEAD_END`."""
         return "\r\n".join([self.start_line, *self._lines])
 
+    def items(self) -> Iterator[tuple[str, str]]:
+        """Yield key and line of each header, in order; a line is as received, folds included, without its last CRLF."""
+        return zip(self.keys, self._lines, strict=True)
+
     def values(self, key: str) -> list[str]:
         """Return the values of all lines of a key, unfolded, without blanks around them."""
         value = self.first.get(key)
         if value is None:
             return []
-        if len(self.first) == len(self.keys):
-            return [value.strip(" \t")]
-        lines = [line for name, line in zip(self.keys, self._lines, strict=True) if name == key]
-        return [_unfolded(line.partition(":")[2]) for line in lines]
+        values = [value.strip(" \t")]
+        if key in self.repeated:
+            at = self.keys.index(key)
+            for _ in range(self.keys.count(key) - 1):
+                at = self.keys.index(key, at + 1)
+                values.append(_unfolded(self._lines[at].partition(":")[2]))
+        return values
 
 
 def split_head(data: bytes, headers_max: int) -> tuple[Head, bytes]:
@@ -166,6 +176,7 @@ _USUAL_NAMES: Final = """
 """
 
 
+_NONE: Final[frozenset[str]] = frozenset()
 _KEYS: Final = {name: name.lower() for name in _USUAL_NAMES.split()} | COMPACT
 _KEYS_BY_WORD: Final = {f"{name}:": key for name, key in _KEYS.items()}
 
@@ -177,23 +188,21 @@ def _split_usual(lines: list[str], size: int) -> Head | None:
     usual names.
     """
     start_line = lines.pop(0)
+    keys: list[str] = []
     first: dict[str, str] = {}
     # Backwards: of several lines with one key, the first is written last and stays.
     for line in reversed(lines):
         word, _, value = line.partition(" ")
         try:
-            first[_KEYS_BY_WORD[word]] = value
+            key = _KEYS_BY_WORD[word]
         except KeyError:
             if word[-1:] != ":" or not is_token(word[:-1]):
                 return None
-            first[_unusual_key(word[:-1])] = value
-    if len(first) == len(lines):
-        keys = list(first)
-        keys.reverse()
-    else:
-        words = [line.partition(" ")[0] for line in lines]
-        keys = [_KEYS_BY_WORD.get(word) or _unusual_key(word[:-1]) for word in words]
-    return Head(start_line, keys, first, size, lines)
+            key = _unusual_key(word[:-1])
+        keys.append(key)
+        first[key] = value
+    keys.reverse()
+    return Head(start_line, keys, first, _repeated(keys, first), size, lines)
 
 
 def _split_strictly(text: str, headers_max: int, size: int) -> Head:
@@ -217,7 +226,17 @@ def _split_strictly(text: str, headers_max: int, size: int) -> Head:
         keys.append(key)
         if key not in first:
             first[key] = _unfolded(line[match.end() :])
-    return Head(start_line, keys, first, size, lines)
+    return Head(start_line, keys, first, _repeated(keys, first), size, lines)
+
+
+def _repeated(keys: list[str], first: dict[str, str]) -> frozenset[str]:
+    if len(first) == len(keys):
+        return _NONE
+    seen: set[str] = set()
+    repeated: set[str] = set()
+    for key in keys:
+        (repeated if key in seen else seen).add(key)
+    return frozenset(repeated)
 
 
 def _unusual_key(name: str) -> str:
@@ -227,4 +246,4 @@ def _unusual_key(name: str) -> str:
 
 
 def _unfolded(value: str) -> str:
-    return _FOLD.sub(" ", value).strip(" \t")
+    return (_FOLD.sub(" ", value) if "\r" in value else value).strip(" \t")

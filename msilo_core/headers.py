@@ -104,7 +104,7 @@ class Headers(msgspec.Struct, kw_only=True, eq=False, gc=False):
     @property
     def raw_lines(self) -> list[tuple[str, str]]:
         """Key and line of each header, in order; a line is as received, folds included, without its last CRLF."""
-        return list(zip(self.head.keys, self.head.lines, strict=True))
+        return list(self.head.items())
 
     @property
     def via(self) -> Via:
@@ -425,15 +425,15 @@ class Headers(msgspec.Struct, kw_only=True, eq=False, gc=False):
         Raises:
             ParseError: one of `keys` has several.
         """
-        for key in keys:
-            if (count := self.head.keys.count(key)) > 1:
-                raise ParseError(f"one {key} header", f"{count} of them")
+        if not self.head.repeated.isdisjoint(keys):
+            key = next(key for key in keys if key in self.head.repeated)
+            raise ParseError(f"one {key} header", f"{self.head.keys.count(key)} of them")
 
     def _single(self, key: str) -> str | None:
         """Return the value of a header that may stand on one line only, blanks around it, or None."""
         head = self.head
         value = head.first.get(key)
-        if value is not None and len(head.first) != len(head.keys):
+        if value is not None and key in head.repeated:
             self.require_single(key)
         return value
 

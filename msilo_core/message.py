@@ -96,7 +96,7 @@ class SipMessage(Headers, kw_only=True, eq=False, gc=False):
         if head.size_bytes > limits.line_bytes_max or head.size_bytes > limits.head_bytes_max:
             _check_lengths(head, limits)
         first = head.first
-        if len(first) != len(head.keys):
+        if head.repeated:
             self.require_single(*_SINGLE)
         try:
             self._via = topmost_via(first["via"])

@@ -129,7 +129,7 @@ def _consumed(request: Request, user: Aor | None) -> list[str]:
     """Return the lines of Proxy-Authorization that were for us; those for a proxy behind us go on (section 22.3)."""
     if user is None:
         return []
-    lines = [line for key, line in request.raw_lines if key == "proxy-authorization"]
+    lines = [line for key, line in request.head.items() if key == "proxy-authorization"]
     values = request.proxy_authorization
     return [line for line, value in zip(lines, values, strict=True) if value.realm == user.domain]
 

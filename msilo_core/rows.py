@@ -86,8 +86,7 @@ def row_of(
         ParseError: a value that is kept as text is not UTF-8.
     """
     if extra_hdrs is None:
-        lines = zip(request.head.keys, request.head.lines, strict=True)
-        kept = [line for key, line in lines if key not in _NOT_EXTRA and key not in hidden]
+        kept = [line for key, line in request.head.items() if key not in _NOT_EXTRA and key not in hidden]
         extra_hdrs = "\r\n".join([*kept, ""])
     ctype, date, callid, from_tag = request.content_type, request.get("date") or "", request.call_id, request.from_.tag
     texts = f"{ctype}{date}{src_addr}{dst_addr}{callid}{from_tag}"

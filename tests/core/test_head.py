@@ -30,6 +30,7 @@ def test_usual_lines() -> None:
     assert head.first == {"via": "a", "from": "b", "x-odd": "d: e", "subject": "", "call-id": "f"}
     assert head.values("via") == ["a", "c"]
     assert head.values("to") == []
+    assert head.repeated == {"via"}
 
 
 def test_names_without_anything_behind_them() -> None:
@@ -50,7 +51,7 @@ def test_the_lines_of_a_head_are_nobody_elses() -> None:
 
 
 def test_a_head_without_headers() -> None:
-    assert head_of() == Head(START, [], {}, len(START), [])
+    assert head_of() == Head(START, [], {}, frozenset(), len(START), [])
 
 
 @pytest.mark.parametrize(
