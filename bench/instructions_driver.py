@@ -79,11 +79,19 @@ def parse_register(count: int) -> None:
 
 def store_message(count: int) -> None:
     """A MESSAGE for someone who is away, from the datagram to the 202, the store's answers at once."""
-    corpus, engine = messages(COUNT_MAX), _engine()
-    for number in range(count):
-        sent = _receive(engine, corpus[number], number)
-        assert len(sent) == 1, sent
-        assert sent[0].startswith(b"SIP/2.0 202 "), sent
+    _store(messages(COUNT_MAX), count)
+
+
+def store_relayed_message(count: int) -> None:
+    """The same, of a MESSAGE that came by way of a proxy, which put a Via on top of the phone's."""
+    via = b"Via: SIP/2.0/UDP 192.0.2.9:5060;branch=z9hG4bK%08x.0"
+    relayed = [
+        data.replace(b"Via: ", via % number + b"\r\nVia: ", 1).replace(
+            b";rport", b";received=198.51.100.7;rport=5060", 1
+        )
+        for number, data in enumerate(messages(COUNT_MAX))
+    ]
+    _store(relayed, count)
 
 
 def bind_register(count: int) -> None:
@@ -114,6 +122,7 @@ WORKLOADS: Final[dict[str, Callable[[int], None]]] = {
     "parse MESSAGE": parse_message,
     "parse REGISTER": parse_register,
     "store MESSAGE": store_message,
+    "store relayed MESSAGE": store_relayed_message,
     "bind REGISTER": bind_register,
     "deliver MESSAGE": deliver_message,
 }
@@ -138,6 +147,14 @@ _REFERENCE_PATTERN = re.compile(r"([a-z]++)=([0-9]++)")
 
 def _reference_call(word: str, number: int) -> int:
     return number % 7 if word < "e" else 1
+
+
+def _store(corpus: list[bytes], count: int) -> None:
+    engine = _engine()
+    for number in range(count):
+        sent = _receive(engine, corpus[number], number)
+        assert len(sent) == 1, sent
+        assert sent[0].startswith(b"SIP/2.0 202 "), sent
 
 
 def _engine() -> Engine:

@@ -50,8 +50,6 @@ def without_hidden(lines: str) -> str:
         return lines
     parts = _LINE.findall(lines)
     named = [(part.partition(":")[0].strip(" \t").lower(), part) for part in parts]
-    if not any(name == _ASSERTED for name, _ in named):
-        return lines
     privacy = [part.partition(":")[2] for name, part in named if name == "privacy"]
     if not _wants_id_hidden(privacy):
         return lines
