@@ -152,8 +152,9 @@ class _Flusher(Generic[A]):
         self._arrived = anyio.Event()
 
     def put(self, action: A) -> None:
+        if not self._waiting:
+            self._arrived.set()
         self._waiting.append(action)
-        self._arrived.set()
 
     async def run(self) -> NoReturn:
         try:
@@ -180,11 +181,12 @@ class _Flusher(Generic[A]):
         return batch
 
     async def _flush(self, batch: list[A]) -> None:
-        completions: Sequence[Completion] = _failures(batch, _GIVEN_UP)
         try:
             completions = await self._answers(batch)
-        finally:
-            self._complete(completions)
+        except BaseException:
+            self._complete(_failures(batch, _GIVEN_UP))
+            raise
+        self._complete(completions)
         # A store that answers without waiting, as the one in memory does, must not keep the sockets waiting.
         await anyio.lowlevel.checkpoint()
 
