@@ -13,6 +13,7 @@ import msgspec
 from msilo_core.actions import Due, Dump, Dumped, Message, Outcome, Renew, Renewed, Retry, Settle, Settled
 from msilo_core.uri import Aor
 from msilo_storage.lanes import Connection, transaction
+from msilo_storage.postgres_given import Given
 from msilo_storage.rows import MESSAGE_COLUMNS, READ_MESSAGE, message_from, text_of
 from msilo_storage.rules import (
     PAUSE_DOUBLED_MAX,
@@ -41,21 +42,15 @@ _TAKEN_OVER: Final = ", ".join(f"locked.{column}" for column in MESSAGE_COLUMNS)
 
 # `exp_time + 0` and the long order leave but one index to choose, silo_waiting_idx, whatever the statistics say.
 def _dump_statement(
-    more_parameters: str = "",
-    more_columns: str = "",
+    given: Given,
     more_rows: str = "",
     oldest_time: str = "first_value(next_time) OVER inbox",
     more_windows: str = "",
 ) -> str:
     return f"""
-    WITH given AS (
-        SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::bigint[], $5::text[], $6::bigint[], $7::bool[],
-            $8::bigint[]{more_parameters})
-            WITH ORDINALITY AS given
-            (owner, host, messages_max, now_s, asker, lease_ms, is_early, look_again_s{more_columns}, n)
-    ), waiting AS MATERIALIZED (
+    WITH waiting AS MATERIALIZED (
         SELECT given.*, candidate.id
-        FROM given CROSS JOIN LATERAL (
+        FROM {given.rows} CROSS JOIN LATERAL (
             SELECT * FROM (
                 SELECT silo.{{id}} AS id
                 FROM {{silo}} AS silo
@@ -120,11 +115,17 @@ def _dump_statement(
 """
 
 
-_DUMP: Final = _dump_statement()
+_DUMPED: Final = {
+    "owner": "text", "host": "text", "messages_max": "int", "now_s": "bigint", "asker": "text", "lease_ms": "bigint",
+    "is_early": "bool", "look_again_s": "bigint",
+}  # fmt: skip
+_OFTEN_SHARED: Final = ("host", "messages_max", "now_s", "asker", "lease_ms", "is_early", "look_again_s")
+_GIVEN_DUMPS: Final = Given(_DUMPED, _OFTEN_SHARED)
+_GIVEN_EACH: Final = Given({**_DUMPED, "devices": "text"}, _OFTEN_SHARED)
+_DUMP: Final = _dump_statement(_GIVEN_DUMPS)
 # With what was taken and one of some devices lacks. Too early is all if the oldest is that nobody took.
 _DUMP_EACH: Final = _dump_statement(
-    ", $9::text[]",
-    ", devices",
+    _GIVEN_EACH,
     """UNION ALL
             SELECT * FROM (
                 SELECT silo.{id} AS id
@@ -146,20 +147,21 @@ _DUMP_EACH: Final = _dump_statement(
 async def dump(connection: Connection, dumps: Sequence[Dump], sql: Sql) -> list[Dumped]:
     each = [dump for dump in dumps if dump.devices]
     if not each:
-        return await _dump(connection, dumps, sql(_DUMP))
+        return await _dump(connection, dumps, sql(_DUMP), _GIVEN_DUMPS)
     devices = [" ".join(dump.devices) for dump in each]
-    answers_to_each = iter(await _dump(connection, each, sql(_DUMP_EACH), devices))
+    answers_to_each = iter(await _dump(connection, each, sql(_DUMP_EACH), _GIVEN_EACH, devices))
     plain = [dump for dump in dumps if not dump.devices]
-    answers = iter(await _dump(connection, plain, sql(_DUMP)) if plain else ())
+    answers = iter(await _dump(connection, plain, sql(_DUMP), _GIVEN_DUMPS) if plain else ())
     return [next(answers_to_each if dump.devices else answers) for dump in dumps]
 
 
-async def _dump(connection: Connection, dumps: Sequence[Dump], statement: str, *more: Sequence[str]) -> list[Dumped]:
+async def _dump(
+    connection: Connection, dumps: Sequence[Dump], statement: str, given: Given, *more: Sequence[str]
+) -> list[Dumped]:
     taken: list[list[Message]] = [[] for _ in dumps]
     busy_ms = [0] * len(dumps)
     is_early = [False] * len(dumps)
-    rows = await connection.fetch(
-        statement,
+    parameters = given.parameters(
         *_owners(dumps),
         [dump.messages_max for dump in dumps],
         [dump.now_ms // 1000 for dump in dumps],
@@ -169,6 +171,7 @@ async def _dump(connection: Connection, dumps: Sequence[Dump], statement: str, *
         [look_again_s(dump) for dump in dumps],
         *more,
     )
+    rows = await connection.fetch(statement, *parameters)
     n: int
     for n, is_free, is_too_early, remaining_ms, *row in rows:
         if not is_free:
@@ -183,11 +186,16 @@ async def _dump(connection: Connection, dumps: Sequence[Dump], statement: str, *
     ]
 
 
+_RENEWED: Final = Given(
+    {
+        "owner": "text", "host": "text", "number": "bigint", "asker": "text", "lease_ms": "bigint", "place": "int",
+    },
+    often_shared=("owner", "host", "asker", "lease_ms", "place"),
+)  # fmt: skip
 _RENEW: Final = f"""
     WITH held AS MATERIALIZED (
         SELECT given.*
-        FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[])
-            AS given (owner, host, number, asker, lease_ms, n)
+        FROM {_RENEWED.rows}
         JOIN {{silo}} AS silo
             ON silo.{{username}} = given.owner AND silo.{{domain}} = given.host AND silo.{{id}} = given.number
         WHERE silo.lease_node = given.asker AND silo.{{status}} IN (0, 200)
@@ -197,20 +205,20 @@ _RENEW: Final = f"""
     UPDATE {{silo}} AS silo SET lease_until = {NOW_MS} + held.lease_ms
     FROM held
     WHERE silo.{{username}} = held.owner AND silo.{{domain}} = held.host AND silo.{{id}} = held.number
-    RETURNING held.n, held.number
+    RETURNING held.place, held.number
 """
 
 
 async def renew(connection: Connection, renewals: Sequence[Renew], sql: Sql) -> list[Renewed]:
     asked = [(n, renewal, number) for n, renewal in enumerate(renewals) for number in renewal.message_ids]
-    rows = await connection.fetch(
-        sql(_RENEW),
+    parameters = _RENEWED.parameters(
         *_owners([renewal for _, renewal, _ in asked]),
         [number for _, _, number in asked],
         [renewal.lease for _, renewal, _ in asked],
         [renewal.lease_ms for _, renewal, _ in asked],
         [n for n, _, _ in asked],
     )
+    rows = await connection.fetch(sql(_RENEW), *parameters)
     kept: list[set[int]] = [set[int]() for _ in renewals]
     place: int
     for place, number in rows:
@@ -263,15 +271,17 @@ LOOKED_FOR: Final = "CASE WHEN silo.{status} IN (0, 200) THEN silo.next_time ELS
 """What :func:`hand_on` is to know of a row that leaves."""
 
 _IS_OVER: Final = "outcome IN ('delivered', 'withdrawn', 'refused')"
+_SETTLED: Final = Given(
+    {
+        "username": "text", "domain": "text", "id": "bigint", "node": "text", "outcome": "text", "new_status": "int",
+        "response": "int", "why": "text", "next_time": "bigint",
+    },
+    often_shared=("domain", "node", "outcome", "new_status", "response", "why", "next_time"),
+)  # fmt: skip
 _SETTLE: Final = f"""
-    WITH given AS (
-        SELECT * FROM unnest(
-            $1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::int[], $7::int[], $8::text[],
-            $9::bigint[]
-        ) WITH ORDINALITY AS given (username, domain, id, node, outcome, new_status, response, why, next_time, n)
-    ), held AS MATERIALIZED (
+    WITH held AS MATERIALIZED (
         SELECT given.*, {LOOKED_FOR}
-        FROM given JOIN {{silo}} AS silo
+        FROM {_SETTLED.rows} JOIN {{silo}} AS silo
             ON silo.{{username}} = given.username AND silo.{{domain}} = given.domain AND silo.{{id}} = given.id
         WHERE given.outcome IN ('delivered', 'withdrawn')
             OR (silo.lease_node = given.node AND silo.{{status}} IN (0, 200))
@@ -318,8 +328,7 @@ async def settle(connection: Connection, settles: Sequence[Settle], sql: Sql) ->
 
 
 async def _settle(connection: Connection, settles: Sequence[Settle], sql: Sql) -> list[Settled]:
-    rows = await connection.fetch(
-        sql(_SETTLE),
+    parameters = _SETTLED.parameters(
         *_owners(settles),
         [settle.message_id for settle in settles],
         [settle.lease for settle in settles],
@@ -329,19 +338,24 @@ async def _settle(connection: Connection, settles: Sequence[Settle], sql: Sql) -
         [legible(settle.reason) for settle in settles],
         [settle.next_time_s for settle in settles],
     )
+    rows = await connection.fetch(sql(_SETTLE), *parameters)
     held = {row[0] for row in rows}
     return [Settled(settle.token, lost=n not in held) for n, settle in enumerate(settles, start=1)]
 
 
 # The latest devices first, and no more than 64.
+_TAKEN: Final = Given(
+    {
+        "username": "text", "domain": "text", "id": "bigint", "node": "text", "devices": "text", "until_s": "bigint",
+        "next_time": "bigint",
+    },
+    often_shared=("domain", "node", "until_s", "next_time"),
+)  # fmt: skip
 _TAKE: Final = f"""
-    WITH given AS (
-        SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::bigint[])
-            WITH ORDINALITY AS given (username, domain, id, node, devices, until_s, next_time, n)
-    ), held AS MATERIALIZED (
+    WITH held AS MATERIALIZED (
         SELECT given.*, coalesce(silo.lease_node = given.node, false) AND silo.{{status}} IN (0, 200) AS is_ours,
             CASE silo.{{status}} WHEN 0 THEN silo.next_time ELSE 0 END AS looked_for
-        FROM given JOIN {{silo}} AS silo
+        FROM {_TAKEN.rows} JOIN {{silo}} AS silo
             ON silo.{{username}} = given.username AND silo.{{domain}} = given.domain AND silo.{{id}} = given.id
         ORDER BY given.username, given.domain, silo.{{snd_time}} > 0, given.id
         FOR UPDATE OF silo
@@ -370,8 +384,7 @@ _TAKE: Final = f"""
 
 
 async def _take(connection: Connection, settles: Sequence[Settle], sql: Sql) -> list[Settled]:
-    rows = await connection.fetch(
-        sql(_TAKE),
+    parameters = _TAKEN.parameters(
         *_owners(settles),
         [settle.message_id for settle in settles],
         # No lease is nobody's.
@@ -380,6 +393,7 @@ async def _take(connection: Connection, settles: Sequence[Settle], sql: Sql) -> 
         [settle.until_s for settle in settles],
         [settle.next_time_s for settle in settles],
     )
+    rows = await connection.fetch(sql(_TAKE), *parameters)
     held = {row[0] for row in rows}
     return [Settled(settle.token, lost=n not in held) for n, settle in enumerate(settles, start=1)]
 
