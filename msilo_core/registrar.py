@@ -209,10 +209,11 @@ def rebind(current: tuple[Binding, ...], change: Bind) -> Rebinding | Rejection:
         current: the owner's bindings as they stand, expired ones allowed: they count as absent.
         change: the REGISTER.
     """
-    if sum(contact.expires_s > change.now_s for contact in change.contacts) > change.bindings_max:
+    contacts, now_s = change.contacts, change.now_s
+    if len(contacts) > change.bindings_max and sum(c.expires_s > now_s for c in contacts) > change.bindings_max:
         # Before they are compared with each other, which takes quadratic time.
         return _too_many()
-    alive = {binding.contact: binding for binding in current if binding.expires_s > change.now_s}
+    alive = {binding.contact: binding for binding in current if binding.expires_s > now_s}
     uris: dict[str, SipUri] = {}
 
     def uri_of(text: str) -> SipUri:
@@ -229,9 +230,9 @@ def rebind(current: tuple[Binding, ...], change: Bind) -> Rebinding | Rejection:
         return Rebinding((), (), tuple(alive))
     written: list[Binding] = []
     removed: list[str] = []
-    for contact in change.contacts:
+    for contact in contacts:
         known = alive.get(contact.contact)
-        if known is None:
+        if known is None and alive:
             # "... using the URI comparison rules" (section 10.3 step 7), which are those of section 19.1.4.
             equal = (b for text, b in alive.items() if uri_of(text).equivalent(uri_of(contact.contact)))
             known = next(equal, None)
@@ -240,7 +241,7 @@ def rebind(current: tuple[Binding, ...], change: Bind) -> Rebinding | Rejection:
             if _is_stale(known, change) and known not in written:
                 return _out_of_order()
             del alive[known.contact]
-        if contact.expires_s > change.now_s:
+        if contact.expires_s > now_s:
             if known is not None and known.contact != contact.contact:
                 removed.append(known.contact)
             alive[contact.contact] = contact
