@@ -21,5 +21,6 @@ from msilo_core.statistics import *
 from msilo_core.tel import *
 from msilo_core.uri import *
 from msilo_core.users import *
+from msilo_core.worker import *
 
 __version__ = "0.1.0"

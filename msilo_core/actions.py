@@ -31,6 +31,7 @@ __all__ = [
     "Expire",
     "Expired",
     "FindUser",
+    "HandOver",
     "LookUp",
     "LookedUp",
     "Message",
@@ -189,6 +190,22 @@ class CloseFlow(msgspec.Struct, frozen=True, tag=True, gc=False):
 
     flow: Flow
     reason: str
+
+
+class HandOver(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Let another worker take a response by :meth:`msilo_core.Engine.receive_handed_over`, for its branch says so.
+
+    It may be lost, as on UDP. There is none where :attr:`msilo_core.Config.worker` names no others.
+
+    Attributes:
+        worker: number of the one.
+        flow: where it came from.
+        data: the response.
+    """
+
+    worker: int
+    flow: Flow
+    data: bytes
 
 
 class Dropped(msgspec.Struct, frozen=True, tag=True, gc=False):
@@ -454,7 +471,7 @@ class Remind(msgspec.Struct, frozen=True, tag=True, gc=False):
 
 
 StorageAction: TypeAlias = LookUp | Bind | Unbind | Store | FindUser | Dump | Renew | Settle | Expire | Remind | Retry
-Action: TypeAlias = Send | CloseFlow | Dropped | Answered | Arrived | StorageAction
+Action: TypeAlias = Send | CloseFlow | HandOver | Dropped | Answered | Arrived | StorageAction
 
 
 # Completions

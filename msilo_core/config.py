@@ -9,6 +9,7 @@ from msilo_core.errors import LocalError
 from msilo_core.fields.numbers import DELTA_SECONDS_MAX
 from msilo_core.flow import TransportName
 from msilo_core.parameters import SiloConfig
+from msilo_core.worker import Worker
 
 __all__ = ["Account", "AuthConfig", "Config", "DeliveryConfig", "Devices", "PathMode", "TransportName"]
 
@@ -127,6 +128,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         trusted: networks in CIDR form whose requests are believed. Loopback by default.
         auth: how everybody else proves who they are; None: they get 403.
         node: name of this server in leases; must be unique among those that share a store and differ after a restart.
+            Those of workers differ behind the last dot alone.
+        worker: which one this is of those that share their sockets.
         expires_default_s: lifetime of a binding that asks for none (RFC 3261 section 10.2.1.1: one hour).
         expires_min_s: shorter ones get 423, where they are shorter than an hour too (RFC 3261 section 10.3 step 7).
         expires_max_s: longer ones are shortened to this.
@@ -149,6 +152,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     trusted: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
     auth: AuthConfig | None = None
     node: str = "msilo"
+    worker: Worker = Worker()
     expires_default_s: int = 3600
     expires_min_s: int = 60
     expires_max_s: int = 86_400
@@ -165,6 +169,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     def is_each(self) -> bool:
         """Whether each device of an owner is to have each message."""
         return self.delivery.devices == "each" and not self.silo.outbound_proxy
+
+    def is_worker(self, node: str) -> bool:
+        """Whether a node is another worker, which hands on what is to leave by a connection of its own."""
+        return self.worker.count > 1 and node.rpartition(".")[0] == self.node.rpartition(".")[0] and node != self.node
 
     def __post_init__(self) -> None:
         if not 0 < self.expires_min_s <= self.expires_default_s <= self.expires_max_s <= DELTA_SECONDS_MAX:

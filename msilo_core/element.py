@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, Final, assert_never
 
-from msilo_core.actions import Action, CloseFlow, Dropped, Send
+from msilo_core.actions import Action, CloseFlow, Dropped, HandOver, Send
 from msilo_core.admission import SUPPORTED, inspect
 from msilo_core.clock import Deadlines, Moment, earliest
 from msilo_core.compose import build_response
@@ -81,7 +81,7 @@ class Element(ABC):
         self.statistics = Statistics()
         self._config = config
         self._limits = limits if limits is not None else Limits()
-        self._entropy = Entropy(entropy if entropy is not None else random.SystemRandom())
+        self._entropy = Entropy(entropy if entropy is not None else random.SystemRandom(), config.worker.mark)
         self._now = now
         self._servers = ServerTransactions(config, self._limits)
         self._clients = ClientTransactions(config, self._limits)
@@ -128,6 +128,21 @@ class Element(ABC):
             if isinstance(framed, Malformed) and framed.fatal:
                 return actions + self._cut(flow, str(framed.error), now)
         return actions + self._watch(stream, flow, now)
+
+    def receive_handed_over(self, data: bytes, flow: Flow, now: Moment) -> list[Action]:
+        """Take a response that came to another worker, which knew it for one of ours: see :class:`HandOver`.
+
+        It is not handed on, whatever its branch says.
+
+        Args:
+            data: the response.
+            flow: where it came from, as the other worker knows it.
+            now: the present.
+        """
+        framed = frame_datagram(data, self._limits)
+        if isinstance(framed, Response) and (transaction := self._clients.find(framed)) is not None:
+            return self._clients.receive(transaction, framed, self._told(now))
+        return self._drop(flow, "response without a transaction")
 
     def flow_opened(self, flow: Flow, now: Moment) -> list[Action]:
         """A stream was accepted; it must send a whole message within ``stream_message_ms``. Needed for nothing else."""
@@ -261,9 +276,12 @@ class Element(ABC):
 
     def _receive_response(self, response: Response, flow: Flow, now: Moment) -> list[Action]:
         transaction = self._clients.find(response)
-        if transaction is None:
+        if transaction is not None:
+            return self._clients.receive(transaction, response, now)
+        worker = self._config.worker.other(response.via.branch)
+        if worker is None:
             return self._drop(flow, "response without a transaction")
-        return self._clients.receive(transaction, response, now)
+        return [HandOver(worker, flow, response.serialise())]
 
     def _receive_request(self, request: Request, flow: Flow, now: Moment) -> list[Action]:
         if request.method == "ACK":

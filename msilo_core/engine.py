@@ -152,7 +152,15 @@ class Engine(Element):
             keeps=self._intake.keeps,
         )
         self._housekeeping = Housekeeping(
-            config, RETRY_PAUSE_S, self._limits, self._desk, self.statistics, self._deliver, self._reports, now
+            config,
+            RETRY_PAUSE_S,
+            self._limits,
+            self._desk,
+            self.statistics,
+            self._deliver,
+            self._reports,
+            next_hop,
+            now,
         )
         lines = config.silo.extra_hdrs.removesuffix("\r\n")
         self._extra_hdrs = parse_template(f"{lines}\r\n" if lines else "")

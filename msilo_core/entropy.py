@@ -17,15 +17,17 @@ class Entropy:
     guessed branch would be taken for the phone's answer.
     """
 
-    def __init__(self, source: random.Random) -> None:
+    def __init__(self, source: random.Random, mark: str = "") -> None:
+        """Make identifiers from `source`; each branch has `mark` behind the magic cookie."""
         self._source = source
+        self._cookie = MAGIC_COOKIE + mark
         self._salt = f"{source.getrandbits(64):016x}"
         self._count = 0
 
     def branch(self) -> str:
         """Return a branch parameter; 64 fresh bits, so that nobody off the path can answer for a phone."""
         self._count += 1
-        return f"{MAGIC_COOKIE}{self._source.getrandbits(64):016x}{self._count:x}"
+        return f"{self._cookie}{self._source.getrandbits(64):016x}{self._count:x}"
 
     def tag(self) -> str:
         """Return a From or To tag; RFC 3261 section 19.3 asks for at least 32 random bits."""

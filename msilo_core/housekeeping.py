@@ -9,6 +9,7 @@ from msilo_core.clock import Deadlines, Moment
 from msilo_core.config import Config
 from msilo_core.desk import Desk
 from msilo_core.limits import Limits
+from msilo_core.nexthop import NextHop
 from msilo_core.reports import Reports
 from msilo_core.statistics import Statistics
 from msilo_core.uri import Aor
@@ -32,6 +33,7 @@ class Housekeeping:
         statistics: counted in.
         deliver: begins to deliver what is due to an owner.
         reports: tells senders what expired.
+        next_hop: the outbound proxy, or None.
         now: the present.
     """
 
@@ -44,6 +46,7 @@ class Housekeeping:
         statistics: Statistics,
         deliver: Callable[[Aor, Moment], list[Action]],
         reports: Reports,
+        next_hop: NextHop | None,
         now: Moment,
     ) -> None:
         self._limits = limits
@@ -54,7 +57,7 @@ class Housekeeping:
         self._node = config.node
         self._pause_s = pause_s
         silo = config.silo
-        self._unregistered = bool(silo.outbound_proxy)
+        self._next_hop = next_hop
         self._interval_ms: dict[Job, int] = {
             "clean": silo.check_time * silo.clean_period * 1000,
             "retry": config.delivery.retry_look_s * 1000,
@@ -116,12 +119,14 @@ class Housekeeping:
         token = self._desk.issue_patiently(partial(self._looked, "remind"))
         # Longer than until each node has looked.
         pause_s = self._pause_s + self._interval_ms["remind"] // 1000
-        return Remind(token, now.unix_s, self._node, self._limits.reminders_max, pause_s, self._unregistered)
+        return Remind(token, now.unix_s, self._node, self._limits.reminders_max, pause_s, self._next_hop is not None)
 
     def _retry(self, now: Moment) -> Action:
         token = self._desk.issue_patiently(partial(self._looked, "retry"))
         owners_max = self._limits.retries_max
-        return Retry(token, now.unix_s, self._node, owners_max, self._pause_s, self._unregistered)
+        # What this one cannot send yet is left to others.
+        knows_way = self._next_hop is not None and self._next_hop.flow is not None
+        return Retry(token, now.unix_s, self._node, owners_max, self._pause_s, knows_way)
 
     def _looked(self, job: Job, completion: Completion, now: Moment) -> list[Action]:
         actions: list[Action] = []

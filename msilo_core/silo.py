@@ -148,7 +148,7 @@ class Silo:
         self._following = Following(config.delivery.account, entropy, next_hop, is_trusted)
         self._window = config.delivery.window
         self._turns = Turns(limits)
-        self._where = Whereabouts(config.node, desk, next_hop, statistics, is_open)
+        self._where = Whereabouts(config, desk, next_hop, statistics, is_open)
         self._ledger = Ledger(desk, statistics, self._inbox, self._advance)
         self._deadlines: Deadlines[tuple[str, Aor]] = Deadlines()
         self._leases = count(1)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Container, Sequence
 
 from msilo_core.actions import Action, Binding, Completion, LookedUp, StorageFailed, Unbind, Unbound
 from msilo_core.clock import Moment
+from msilo_core.config import Config
 from msilo_core.desk import Desk
 from msilo_core.errors import LocalError
 from msilo_core.flow import Flow
@@ -19,7 +20,7 @@ class Whereabouts:
     """What one node makes of the bindings of an inbox.
 
     Args:
-        node: its name.
+        config: its name, and which others hand on for it.
         desk: where completions are awaited.
         next_hop: the outbound proxy that stored messages go to, or None.
         statistics: counted in.
@@ -28,13 +29,13 @@ class Whereabouts:
 
     def __init__(
         self,
-        node: str,
+        config: Config,
         desk: Desk,
         next_hop: NextHop | None,
         statistics: Statistics,
         is_open: Callable[[Flow], bool],
     ) -> None:
-        self._node = node
+        self._config = config
         self._desk = desk
         self._next_hop = next_hop
         self._statistics = statistics
@@ -110,12 +111,14 @@ class Whereabouts:
         return self._next_hop is not None and not inbox.bindings
 
     def _is_ours(self, binding: Binding) -> bool:
-        # Connections are numbered anew by each server.
-        return binding.node == self._node and self._is_open(binding.flow)
+        # Connections are numbered anew by each server. Whether one of another worker is open that one knows.
+        if binding.node == self._config.node:
+            return self._is_open(binding.flow)
+        return self._config.is_worker(binding.node)
 
     def _is_dead(self, binding: Binding) -> bool:
         """Say whether a binding leads nowhere: by a connection to us alone, which is gone."""
-        is_gone = binding.node == self._node and not self._is_open(binding.flow)
+        is_gone = binding.node == self._config.node and not self._is_open(binding.flow)
         return is_gone and target_of(binding, self._is_ours) is None
 
     def _unbind(self, inbox: Inbox, binding: Binding) -> list[Action]:

@@ -22,6 +22,7 @@ from msilo_core import (
     FeatureToken,
     FindUser,
     Flow,
+    HandOver,
     Hop,
     LookUp,
     MediaRange,
@@ -70,7 +71,7 @@ def agent(flow: Flow, now: Moment) -> None:
 
 def every_action_can_be_told_apart(action: Action) -> Flow | int | None:
     match action:
-        case Send() | CloseFlow() | Dropped():
+        case Send() | CloseFlow() | HandOver() | Dropped():
             return action.flow
         case LookUp() | Bind() | Unbind() | Store() | FindUser():
             return action.token
