@@ -12,7 +12,7 @@ import anyio.to_thread
 import msgspec
 
 from msilo_runners import Server, ServerConfig
-from msilo_runners.cli.loop import run
+from msilo_runners.loop import run
 from msilo_runners.settings import read_settings
 
 __all__ = ["Batching", "Begun", "Ended"]

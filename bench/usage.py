@@ -36,5 +36,6 @@ def memory_mb(pid: int) -> float | None:
 
 def _family(pid: int) -> list[Path]:
     process = Path(f"/proc/{pid}")
-    children = (process / "task" / str(pid) / "children").read_text().split()
+    # Each thread has those that it started.
+    children = [child for listed in (process / "task").glob("*/children") for child in listed.read_text().split()]
     return [process, *(relative for child in children for relative in _family(int(child)))]

@@ -6,21 +6,23 @@ on a socket and how to close a connection; everything else it hands on.
 
 import logging
 import math
+import socket
 import time
 from collections.abc import Callable, Sequence
-from typing import Final, NoReturn, Protocol
+from typing import Final, NoReturn, Protocol, assert_never
 
 import anyio
 import msgspec
 from anyio.abc import TaskStatus
 
-from msilo_core import Address, CloseFlow, Completion, Dropped, Flow, Limits, Moment, Send
+from msilo_core import Address, CloseFlow, Completion, Dropped, Flow, HandOver, Limits, Moment, Send
 from msilo_runners.addresses import TransportAddress
+from msilo_runners.exchange import Carry, Exchange, Gone, Response
 from msilo_runners.logs import Throttle
-from msilo_runners.tcp import TcpTransport
-from msilo_runners.udp import UdpSocket
+from msilo_runners.tcp import TcpTransport, open_listener
+from msilo_runners.udp import UdpSocket, open_udp
 
-__all__ = ["Driver", "Machine", "TransportStatistics", "read_clock"]
+__all__ = ["Driver", "Machine", "TransportStatistics", "open_socket", "read_clock"]
 
 logger = logging.getLogger(__name__)
 
@@ -31,13 +33,15 @@ FAULT_PAUSE_S: Final = 0.1
 class Machine(Protocol):
     """What can be driven: :class:`msilo_core.Engine`, :class:`msilo_core.UserAgent`, or an application's own.
 
-    Each input returns actions. :class:`Send`, :class:`CloseFlow` and :class:`Dropped` are the driver's; any
-    other goes to whoever observes.
+    Each input returns actions. :class:`Send`, :class:`CloseFlow`, :class:`HandOver` and :class:`Dropped` are the
+    driver's; any other goes to whoever observes.
     """
 
     def receive_datagram(self, data: bytes, flow: Flow, now: Moment, /) -> Sequence[object]: ...
 
     def receive_stream(self, data: bytes, flow: Flow, now: Moment, /) -> Sequence[object]: ...
+
+    def receive_handed_over(self, data: bytes, flow: Flow, now: Moment, /) -> Sequence[object]: ...
 
     def flow_opened(self, flow: Flow, now: Moment, /) -> Sequence[object]: ...
 
@@ -59,12 +63,14 @@ class TransportStatistics(msgspec.Struct, frozen=True):
         connections: stream connections there are now.
         connections_refused: closed at once because there were too many.
         datagrams_dropped: not sent because the system took no more.
+        handovers_dropped: what another worker did not get because it is too busy.
         faults: inputs that the machine failed on; each is a bug.
     """
 
     connections: int
     connections_refused: int
     datagrams_dropped: int
+    handovers_dropped: int
     faults: int
 
 
@@ -80,14 +86,23 @@ class Driver:
         machine: what is driven.
         limits: the same that the machine has.
         observe: takes each action that is not the driver's, at once and without waiting.
+        exchange: leads to the other workers, if there are any; its sockets become the driver's.
     """
 
-    def __init__(self, machine: Machine, *, limits: Limits, observe: Callable[[object], None]) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        *,
+        limits: Limits,
+        observe: Callable[[object], None],
+        exchange: Exchange | None = None,
+    ) -> None:
         self._machine = machine
         self._limits = limits
         self._observe = observe
         self._udp: dict[Address, UdpSocket] = {}
-        self._tcp = TcpTransport(self, limits)
+        self._exchange = exchange
+        self._tcp = TcpTransport(self, limits, 0 if exchange is None else exchange.first_token)
         self._alarm = anyio.CancelScope()
         self._alarm_ms: int | None = None
         self._faults = 0
@@ -99,11 +114,15 @@ class Driver:
         Raises:
             OSError: the address is taken or not ours.
         """
-        if where.transport == "tcp":
-            return TransportAddress.of("tcp", self._tcp.listen(where.address))
-        bound = UdpSocket.bind(where.address, outbox_max=self._limits.outbox_datagrams_max)
-        self._udp[bound.local] = bound
-        return TransportAddress.of("udp", bound.local)
+        return self.adopt(open_socket(where))
+
+    def adopt(self, bound: socket.socket) -> TransportAddress:
+        """Serve a socket that :func:`open_socket` has opened, and close it at the end; return where it is."""
+        if bound.type == socket.SOCK_STREAM:
+            return TransportAddress.of("tcp", self._tcp.adopt(bound))
+        datagrams = UdpSocket(bound, outbox_max=self._limits.outbox_datagrams_max)
+        self._udp[datagrams.local] = datagrams
+        return TransportAddress.of("udp", datagrams.local)
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> NoReturn:
         """Serve all sockets and the timer until cancelled."""
@@ -112,6 +131,8 @@ class Driver:
                 tasks.start_soon(self._serve, bound, name=f"receive on {bound.local}")
                 tasks.start_soon(bound.write, self._send_failed, name=f"write to {bound.local}")
             self._tcp.start(tasks)
+            if self._exchange is not None:
+                tasks.start_soon(self._take_over, self._exchange)
             tasks.start_soon(self._keep_time)
             task_status.started()
         raise AssertionError("the tasks of a driver do not end by themselves")
@@ -121,12 +142,16 @@ class Driver:
         for bound in self._udp.values():
             bound.close()
         self._tcp.close()
+        if self._exchange is not None:
+            self._exchange.close()
 
     def perform(self, actions: Sequence[object], now: Moment) -> None:
         """Carry out what the machine asked for, as with the actions of a command to it."""
         while actions:
             failed = [token for action in actions if (token := self._carry_out(action))]
             self._tcp.flush()
+            if self._exchange is not None:
+                failed += self._exchange.flush()
             actions = [action for token in failed for action in self._ask(self._machine.send_failed, token, now)]
         self._set_alarm()
 
@@ -150,6 +175,7 @@ class Driver:
             connections=self._tcp.connections,
             connections_refused=self._tcp.refused,
             datagrams_dropped=sum(bound.dropped for bound in self._udp.values()),
+            handovers_dropped=0 if self._exchange is None else self._exchange.dropped,
             faults=self._faults,
         )
 
@@ -170,8 +196,11 @@ class Driver:
             self._tcp.cut_flow(flow, "internal error")
 
     def stream_closed(self, flow: Flow, reason: str) -> None:
-        """Tell the machine that a connection is gone."""
+        """Tell the machine that a connection is gone, and the other workers."""
         now = read_clock()
+        if self._exchange is not None:
+            self._exchange.closed(flow)
+            self._exchange.flush()
         self.perform(self._ask(self._machine.flow_closed, flow, reason, now), now)
 
     def sends_failed(self, tokens: Sequence[int]) -> None:
@@ -188,6 +217,25 @@ class Driver:
             actions: list[object] = []
             for data, remote, local in datagrams:
                 actions += self._ask(receive, data, Flow("udp", local, remote), now)
+            self.perform(actions, now)
+
+    async def _take_over(self, exchange: Exchange) -> NoReturn:
+        while True:
+            items = await exchange.receive()
+            now = read_clock()
+            actions: list[object] = []
+            for item in items:
+                match item:
+                    case Response(flow=flow, data=data):
+                        actions += self._ask(self._machine.receive_handed_over, data, flow, now)
+                    case Carry(flow=flow, data=data):
+                        exchange.carried(item, is_open=self._tcp.send(flow, data, 0))
+                    case Gone(flow=flow):
+                        actions += self._ask(self._machine.flow_closed, flow, "gone at another worker", now)
+                    case _:
+                        assert_never(item)
+            self._tcp.flush()
+            exchange.flush()
             self.perform(actions, now)
 
     async def _keep_time(self) -> NoReturn:
@@ -216,6 +264,11 @@ class Driver:
             return 0 if is_sent else action.token
         if isinstance(action, CloseFlow):
             self._tcp.close_flow(action.flow)
+            if self._exchange is not None:
+                self._exchange.closed(action.flow)
+        elif isinstance(action, HandOver):
+            assert self._exchange is not None, "there are other workers"
+            self._exchange.hand_over(action)
         elif not isinstance(action, Dropped):
             self._observe(action)
         return 0
@@ -223,6 +276,9 @@ class Driver:
     def _send(self, action: Send) -> bool:
         flow = action.flow
         if flow.is_stream:
+            if self._exchange is not None and self._exchange.is_others(flow):
+                self._exchange.carry(action)
+                return True
             return self._tcp.send(flow, action.data, action.token)
         bound = self._udp.get(flow.local) or self._substitute(flow)
         return bound is not None and bound.send(action.data, flow.remote, action.token, flow.local)
@@ -246,6 +302,20 @@ class Driver:
             if self._complaints.admit():
                 logger.exception("bug: the engine failed; %d times so far", self._faults)
             return ()
+
+
+def open_socket(where: TransportAddress, *, is_shared: bool = False) -> socket.socket:
+    """Open a socket to listen on.
+
+    Args:
+        where: with port 0 the system chooses one.
+        is_shared: see :func:`msilo_runners.udp.open_udp`.
+
+    Raises:
+        OSError: the address is taken or not ours, or cannot be shared on this system.
+    """
+    opener = open_listener if where.transport == "tcp" else open_udp
+    return opener(where.address, is_shared=is_shared)
 
 
 def _deadline(due_ms: int | None) -> float:

@@ -46,8 +46,8 @@ class OneLineFormatter(logging.Formatter):
         return super().formatMessage(record)
 
 
-def log_to_stderr(level: int = logging.INFO) -> None:
-    """Send all log lines of the process to stderr."""
+def log_to_stderr(level: int = logging.INFO, prefix: str = "") -> None:
+    """Send all log lines of the process to stderr, with `prefix` before each message."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(OneLineFormatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(OneLineFormatter(f"%(asctime)s %(levelname)s {prefix}%(message)s"))
     logging.basicConfig(level=level, handlers=[handler])

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Final, Self
 
 import anyio
+import msgspec
 
 from msilo_core import (
     Address,
@@ -28,10 +29,11 @@ from msilo_runners.addresses import TransportAddress, parse_transport_address
 from msilo_runners.batches import BatchCounts, Batches
 from msilo_runners.driver import Driver, TransportStatistics, read_clock
 from msilo_runners.errors import SettingsError, StartError
+from msilo_runners.seats import Seat
 from msilo_runners.settings import STORE, ServerConfig
 from msilo_storage import Storage, TableNames, UserFile, Users, open_store
 
-__all__ = ["BatchCounts", "Server"]
+__all__ = ["BatchCounts", "Server", "check", "new_node"]
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +61,7 @@ class Server:
     Args:
         config: where to listen, what to serve, where to store; the defaults of :class:`ServerConfig` if None.
         route: what becomes of a request; the one of the configured role if None.
+        seat: that of a worker, which shares the addresses with others; it has opened them. For ``msilo serve``.
 
     Attributes:
         addresses: where it listens, with the real ports, such as ``udp://127.0.0.1:5060``.
@@ -72,9 +75,13 @@ class Server:
     store: Storage
     engine: Engine
 
-    def __init__(self, config: ServerConfig | None = None, route: Route | None = None) -> None:
+    def __init__(
+        self, config: ServerConfig | None = None, route: Route | None = None, *, seat: Seat | None = None
+    ) -> None:
         self._config = config if config is not None else ServerConfig()
         self._route = route
+        self._seat = seat
+        self._is_drained = False
 
     async def __aenter__(self) -> Self:
         """Open the store, bind the sockets, and begin.
@@ -86,17 +93,20 @@ class Server:
         """
         config = self._config
         limits = config.limits
-        _check_doors(config)
-        _check_proxy(config)
+        check(config)
         user_file = _user_file(config.users)
-        # The name tells the leases of this run from those of any other, also after a restart.
-        node = f"{socket.gethostname()}-{secrets.token_hex(4)}"
-        self.engine = Engine(config.engine_config(node), limits, now=read_clock(), route=self._chosen_route())
-        self._driver = Driver(self.engine, limits=limits, observe=self._observe)
+        seat = self._seat
+        engine_config = config.engine_config(new_node() if seat is None else seat.node)
+        exchange = None
+        if seat is not None:
+            engine_config = msgspec.structs.replace(engine_config, worker=seat.worker)
+            exchange = seat.exchange
+        self.engine = Engine(engine_config, limits, now=read_clock(), route=self._chosen_route())
+        self._driver = Driver(self.engine, limits=limits, observe=self._observe, exchange=exchange)
         async with AsyncExitStack() as opened:
             opened.callback(self._driver.close)
             # First what is most often wrong, and leaves nothing behind. Datagrams wait in the socket meanwhile.
-            self.addresses = [str(self._bind(parse_transport_address(text))) for text in config.listen]
+            self.addresses = [str(where) for where in self._listen()]
             self.store = await opened.enter_async_context(_Opening(config.storage, config.silo))
             self.users = self.store if user_file is None else user_file
             self._batches = Batches(self.store, self.users, self._driver.complete, rows_max=limits.batch_max)
@@ -116,7 +126,7 @@ class Server:
         """End; an exception of the body leaves as it is."""
         try:
             if exc is None or isinstance(exc, Exception):
-                await self._finish()
+                await self.drain()
         finally:
             self._tasks.cancel_scope.cancel()
             try:
@@ -143,6 +153,24 @@ class Server:
         """How well storage actions were batched, by the name of the action."""
         return self._batches.counts
 
+    async def drain(self) -> None:
+        """Take no new requests, and wait until what is under way has ended, `grace_s` at most.
+
+        Leaving the server does it, too, if it has not been done.
+        """
+        if self._is_drained:
+            return
+        self._is_drained = True
+        logger.info("ending")
+        now = read_clock()
+        self._driver.perform(self.engine.close(now), now)
+        if not await self._becomes_idle(self._config.grace_s):
+            logger.warning("some requests were still under way after %g s", self._config.grace_s)
+            now = read_clock()
+            if unanswered := self.engine.abandon(now):
+                self._driver.perform(unanswered, now)
+                await self._becomes_idle(ABANDON_S)
+
     def dump(self, aor: Aor | str, contact: str | None = None) -> None:
         """Begin to deliver what waits for `aor`, as its REGISTER would.
 
@@ -157,17 +185,6 @@ class Server:
         now = read_clock()
         self._driver.perform(self.engine.dump(aor, contact, now), now)
 
-    async def _finish(self) -> None:
-        logger.info("ending")
-        now = read_clock()
-        self._driver.perform(self.engine.close(now), now)
-        if not await self._becomes_idle(self._config.grace_s):
-            logger.warning("some requests were still under way after %g s", self._config.grace_s)
-            now = read_clock()
-            if unanswered := self.engine.abandon(now):
-                self._driver.perform(unanswered, now)
-                await self._becomes_idle(ABANDON_S)
-
     async def _becomes_idle(self, within_s: float) -> bool:
         with anyio.move_on_after(within_s):
             # An event instead of looking would cost every input a test.
@@ -181,6 +198,11 @@ class Server:
             return self._route
         return SiloRoute() if self._config.role == "silo" else ServerRoute()
 
+    def _listen(self) -> list[TransportAddress]:
+        if self._seat is not None:
+            return [self._driver.adopt(bound) for bound in self._seat.listening]
+        return [self._bind(parse_transport_address(text)) for text in self._config.listen]
+
     def _bind(self, where: TransportAddress) -> TransportAddress:
         try:
             return self._driver.bind(where)
@@ -189,6 +211,22 @@ class Server:
 
     def _observe(self, action: object) -> None:
         self._batches.put(action)
+
+
+def new_node() -> str:
+    """Return a name that tells the leases of this run from those of any other, also after a restart."""
+    return f"{socket.gethostname()}-{secrets.token_hex(4)}"
+
+
+def check(config: ServerConfig) -> None:
+    """Refuse what nobody should serve with.
+
+    Raises:
+        SettingsError: others can reach an address while it is not said who is trusted, there are users of no domain,
+            or the outbound proxy is the server itself.
+    """
+    _check_doors(config)
+    _check_proxy(config)
 
 
 class _Opening:

@@ -20,9 +20,9 @@ from anyio.abc import TaskGroup
 
 from msilo_core import Address, Flow, Limits
 from msilo_runners.logs import Throttle
-from msilo_runners.udp import is_unspecified
+from msilo_runners.udp import is_unspecified, share_port
 
-__all__ = ["StreamReceiver", "TcpTransport"]
+__all__ = ["StreamReceiver", "TcpTransport", "open_listener"]
 
 logger = logging.getLogger(__name__)
 
@@ -73,11 +73,16 @@ class StreamReceiver(Protocol):
 class TcpTransport:
     """All TCP sockets of one driver.
 
+    Args:
+        receiver: is told what happens.
+        limits: bounds.
+        last_token: connections are numbered from the one behind it on.
+
     Attributes:
         refused: connections closed at once because there were too many.
     """
 
-    def __init__(self, receiver: StreamReceiver, limits: Limits) -> None:
+    def __init__(self, receiver: StreamReceiver, limits: Limits, last_token: int = 0) -> None:
         self.refused = 0
         self._receiver = receiver
         self._limits = limits
@@ -86,27 +91,12 @@ class TcpTransport:
         self._by_remote: dict[Address, _Connection] = {}
         self._accepted_by_host: Counter[str] = Counter()
         self._unflushed: list[_Connection] = []
-        self._last_token = 0
+        self._last_token = last_token
         self._complaints = Throttle()
         self._tasks: TaskGroup | None = None
 
-    def listen(self, address: Address) -> Address:
-        """Open a listener on `address`, an IP literal and a port or 0; return the address as bound.
-
-        Raises:
-            OSError: the address is taken or not ours.
-        """
-        listener = socket.socket(_family(address), socket.SOCK_STREAM)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if listener.family == socket.AF_INET6:
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listener.setblocking(False)
-            listener.bind(address)
-            listener.listen(BACKLOG)
-        except BaseException:
-            listener.close()
-            raise
+    def adopt(self, listener: socket.socket) -> Address:
+        """Accept on a listener; return its address."""
         local: Address = listener.getsockname()[:2]
         self._listeners[local] = listener
         return local
@@ -262,6 +252,32 @@ class TcpTransport:
     def _next_token(self) -> int:
         self._last_token += 1
         return self._last_token
+
+
+def open_listener(address: Address, *, is_shared: bool = False) -> socket.socket:
+    """Open a listener on `address`, an IP literal and a port or 0.
+
+    Args:
+        address: where.
+        is_shared: see :func:`msilo_runners.udp.open_udp`.
+
+    Raises:
+        OSError: the address is taken or not ours.
+    """
+    listener = socket.socket(_family(address), socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if listener.family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if is_shared:
+            share_port(listener)
+        listener.setblocking(False)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
 
 
 class _Connection:

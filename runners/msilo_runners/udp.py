@@ -14,14 +14,14 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
-from typing import Final, NoReturn, Self
+from typing import Final, NoReturn
 
 import anyio
 
 from msilo_core import Address
 from msilo_runners.logs import Throttle
 
-__all__ = ["UdpSocket", "is_unspecified"]
+__all__ = ["UdpSocket", "is_unspecified", "open_udp", "share_port"]
 
 logger = logging.getLogger(__name__)
 
@@ -49,40 +49,15 @@ class UdpSocket:
         dropped: datagrams that were not sent because the outbox was full.
     """
 
-    def __init__(self, bound: socket.socket, outbox_max: int, *, is_on_all: bool = False) -> None:
+    def __init__(self, bound: socket.socket, outbox_max: int) -> None:
         self.local: Address = bound.getsockname()[:2]
         self.dropped = 0
         self._socket = bound
-        self._is_on_all = is_on_all
+        self._is_on_all = is_unspecified(self.local[0])
         self._outbox: deque[tuple[bytes, Address, int, Address]] = deque()
         self._outbox_max = outbox_max
         self._blocked = anyio.Event()
         self._complaints = Throttle()
-
-    @classmethod
-    def bind(cls, address: Address, *, outbox_max: int) -> Self:
-        """Open a socket on `address`, an IP literal and a port or 0.
-
-        Raises:
-            OSError: the address is taken or not ours, or stands for all of them where the system does not tell
-                which of them a datagram came to.
-        """
-        bound = socket.socket(_family(address), socket.SOCK_DGRAM)
-        try:
-            if bound.family == socket.AF_INET6:
-                # ``[::]`` may stand beside ``0.0.0.0``: a flow tells by its local address which socket it is
-                # of.
-                bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            _widen(bound)
-            is_on_all = is_unspecified(address[0])
-            if is_on_all:
-                _ask_for_destinations(bound)
-            bound.setblocking(False)
-            bound.bind(address)
-        except BaseException:
-            bound.close()
-            raise
-        return cls(bound, outbox_max, is_on_all=is_on_all)
 
     @property
     def is_flushed(self) -> bool:
@@ -193,6 +168,47 @@ class UdpSocket:
             self.dropped += 1
             return True
         return False
+
+
+def open_udp(address: Address, *, is_shared: bool = False) -> socket.socket:
+    """Open a socket on `address`, an IP literal and a port or 0, for :class:`UdpSocket`.
+
+    Args:
+        address: where.
+        is_shared: others of the same user may have it, too, if all say so.
+
+    Raises:
+        OSError: the address is taken or not ours, or stands for all of them where the system does not tell which of
+            them a datagram came to.
+    """
+    bound = socket.socket(_family(address), socket.SOCK_DGRAM)
+    try:
+        if bound.family == socket.AF_INET6:
+            # ``[::]`` may stand beside ``0.0.0.0``: a flow tells by its local address which socket it is of.
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        _widen(bound)
+        if is_unspecified(address[0]):
+            _ask_for_destinations(bound)
+        if is_shared:
+            share_port(bound)
+        bound.setblocking(False)
+        bound.bind(address)
+    except BaseException:
+        bound.close()
+        raise
+    return bound
+
+
+def share_port(unbound: socket.socket) -> None:
+    """Let other sockets of the same user be bound to the same port, between which the system parts what comes.
+
+    Raises:
+        OSError: this system cannot do it.
+    """
+    option: int | None = getattr(socket, "SO_REUSEPORT", None)
+    if option is None:
+        raise OSError(errno.ENOTSUP, "this system does not let processes share a port: leave --workers out")
+    unbound.setsockopt(socket.SOL_SOCKET, option, 1)
 
 
 def is_unspecified(host: str) -> bool:

@@ -24,8 +24,9 @@ from tests.runners.peer import Peer
 
 _ROOT = Path(__file__).parents[2]
 _DOCS = _ROOT / "docs"
-_SIP, _SETTINGS, _RUNNER, _KAMAILIO, _PROMISE = (
-    (_DOCS / name).read_text() for name in ("sip.md", "settings.md", "runner.md", "kamailio.md", "promise.md")
+_SIP, _SETTINGS, _RUNNER, _KAMAILIO, _PROMISE, _WORKERS = (
+    (_DOCS / name).read_text()
+    for name in ("sip.md", "settings.md", "runner.md", "kamailio.md", "promise.md", "workers.md")
 )
 
 
@@ -90,7 +91,7 @@ def test_diagram_has_every_arrow_of_the_table(
 
 
 def test_every_test_that_is_named_is_there() -> None:
-    named = set(re.findall(r"(tests/[\w/]+\.py)::([\w:]+)", _SIP + _KAMAILIO + _PROMISE))
+    named = set(re.findall(r"(tests/[\w/]+\.py)::([\w:]+)", _SIP + _KAMAILIO + _PROMISE + _WORKERS))
     assert len(named) > 400
     trees = {file: ast.parse((_ROOT / file).read_text()) for file in {file for file, _ in named}}
     assert [f"{file}::{name}" for file, name in sorted(named) if not _is_there(trees[file], name.split("::"))] == []
@@ -142,7 +143,7 @@ def test_every_option_that_is_named_is_there() -> None:
         options |= {name for parameter in command.params for name in parameter.opts}
         if isinstance(command, click.Group):
             commands += command.commands.values()
-    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", _SETTINGS + _KAMAILIO))
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", _SETTINGS + _KAMAILIO + _WORKERS))
     assert len(named) > 10
     assert named <= options
 

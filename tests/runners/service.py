@@ -114,6 +114,14 @@ class Service:
             subprocess.TimeoutExpired: it did not end `within_s`.
         """
         self._process.send_signal(signal.SIGTERM)
+        return self.wait(within_s)
+
+    def wait(self, within_s: float = 15) -> int:
+        """Wait until it has ended, and return its exit status.
+
+        Raises:
+            subprocess.TimeoutExpired: it did not `within_s`.
+        """
         status = self._process.wait(within_s)
         self._close()
         return status

@@ -44,6 +44,10 @@ class Echo:
         del now
         return self._take("stream", data, flow)
 
+    def receive_handed_over(self, data: bytes, flow: Flow, now: Moment) -> Sequence[object]:
+        del now
+        return self._take("handed over", data, flow)
+
     def flow_opened(self, flow: Flow, now: Moment) -> Sequence[object]:
         del now
         self.inputs.append(("opened", flow))
@@ -269,6 +273,7 @@ class TestUdp:
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as slow,
         ):
             raw.setblocking(False)
+            raw.bind(str(directory / "a"))
             slow.bind(str(directory / "b"))
             sender = UdpSocket(raw, outbox_max=5)
             remote = cast("Address", str(directory / "b"))

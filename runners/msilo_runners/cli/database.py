@@ -6,9 +6,9 @@ from typing import Final
 
 import click
 
-from msilo_runners.cli.loop import run
 from msilo_runners.cli.options import Database, database_options
 from msilo_runners.errors import SettingsError
+from msilo_runners.loop import run
 from msilo_storage import Examination, Part, create_schema, examine, redact, upgrade_schema
 
 __all__ = ["db"]

@@ -1,6 +1,7 @@
 """``msilo serve``."""
 
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -8,12 +9,13 @@ import anyio
 import click
 import msgspec
 
-from msilo_runners.cli.loop import run
-from msilo_runners.errors import SettingsError
+from msilo_core import WORKERS_MAX
 from msilo_runners.logs import log_to_stderr
+from msilo_runners.loop import run
 from msilo_runners.routes import load_route
 from msilo_runners.server import Server
 from msilo_runners.settings import Backend, Role, ServerConfig, Settings, read_settings, with_parameters
+from msilo_runners.workers import Workers
 
 __all__ = ["serve"]
 
@@ -26,7 +28,14 @@ END_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 @click.option("--storage", metavar="URL", help="sqlite:///FILE, postgresql://… or memory:")
 @click.option("--role", type=click.Choice(["server", "silo"]), help="silo: beside a proxy.")
 @click.option("--backend", type=click.Choice(["asyncio", "trio"]), help="Event loop.")
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Processes.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, WORKERS_MAX),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Processes that share the port.",
+)
 @click.option("--domain", multiple=True, metavar="NAME", help="A domain that is ours; any if none is given.")
 @click.option("--trust", multiple=True, metavar="CIDR", help="A network that is believed, instead of loopback.")
 @click.option("--users", metavar="store|FILE", help="Who logs in with a password: the store's users, or a file's.")
@@ -51,8 +60,6 @@ def serve(
 
     Without options: udp and tcp on 127.0.0.1:5060, for this machine only, stored in msilo.db here.
     """
-    if workers > 1:
-        raise SettingsError(f"--workers {workers} is not supported yet: give 1, or leave it out")
     settings = read_settings(config) if config is not None else Settings()
     given: dict[str, Any] = {
         "listen": listen or None,
@@ -67,15 +74,28 @@ def serve(
     }
     changes = {name: value for name, value in given.items() if value is not None}
     log_to_stderr()
-    run(_serve, msgspec.structs.replace(settings.server, **changes), backend=backend or settings.backend)
+    server = msgspec.structs.replace(settings.server, **changes)
+    backend = backend or settings.backend
+    if workers > 1:
+        run(_serve_together, server, workers, backend, backend=backend)
+    else:
+        run(_serve, server, backend=backend)
 
 
 async def _serve(config: ServerConfig) -> None:
     async with Server(config, load_route(config.route) if config.route else None) as server:
         with anyio.open_signal_receiver(*END_SIGNALS) as signals:
-            click.echo(f"ready: {' '.join(server.addresses)}")
+            _say_ready(server.addresses)
             async for _ in signals:
                 break
         # A second signal is for an operator who does not want to wait.
         for number in END_SIGNALS:
             signal.signal(number, signal.SIG_DFL)
+
+
+async def _serve_together(config: ServerConfig, workers: int, backend: Backend) -> None:
+    await Workers(config, workers, backend).run(_say_ready)
+
+
+def _say_ready(addresses: Sequence[str]) -> None:
+    click.echo(f"ready: {' '.join(addresses)}")

@@ -12,11 +12,11 @@ import click
 import msgspec
 
 from msilo_core import Message, parse_aor
-from msilo_runners.cli.loop import run
 from msilo_runners.cli.options import Database, database_options, open_database
 from msilo_runners.cli.records import body_fields, print_json
 from msilo_runners.errors import SettingsError
 from msilo_runners.logs import printable
+from msilo_runners.loop import run
 from msilo_storage import Entry, Storage, Sweep, Totals
 
 __all__ = ["silo"]

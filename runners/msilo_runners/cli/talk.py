@@ -9,12 +9,12 @@ import click
 
 from msilo_core import Account, Answered, Arrived, Request, SipUri, parse_uri
 from msilo_runners.addresses import TransportAddress, parse_transport_address
-from msilo_runners.cli.loop import run
 from msilo_runners.cli.options import password_option, username_option
 from msilo_runners.cli.records import body_fields, print_json
 from msilo_runners.client import Client, open_client
 from msilo_runners.driver import read_clock
 from msilo_runners.logs import log_to_stderr, printable
+from msilo_runners.loop import run
 
 __all__ = ["listen", "send"]
 

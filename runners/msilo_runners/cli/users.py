@@ -9,11 +9,11 @@ from typing import Final
 import click
 
 from msilo_core import Aor, User, parse_aor
-from msilo_runners.cli.loop import run
 from msilo_runners.cli.options import Database, database_options, open_database
 from msilo_runners.cli.records import print_json
 from msilo_runners.errors import SettingsError
 from msilo_runners.logs import printable
+from msilo_runners.loop import run
 from msilo_runners.settings import ServerConfig
 from msilo_storage import UserFile, Users, redact
 
