@@ -36,10 +36,13 @@ def test_are_killed(setting: str, chance: random.Random, request: pytest.Fixture
     everybody = [owner for group in owners for owner in group]
     with Team(tmp_path, "--backend", backend, storage=storage, config=_CONFIG) as team, ExitStack() as stack:
         # Where each of their sockets leads is by chance.
-        phones = [Phone(team.udp, owners=group, chance=chance, answer_after_s=_ANSWER_AFTER_S) for group in owners]
-        senders = [Sender(team.udp, everybody, name=f"alice{n}", every_s=_PACE_S) for n in range(4)]
-        for one in (*phones, *senders):
-            stack.push(one.__exit__)
+        phones = [
+            stack.enter_context(Phone(team.udp, owners=group, chance=chance, answer_after_s=_ANSWER_AFTER_S))
+            for group in owners
+        ]
+        senders = [
+            stack.enter_context(Sender(team.udp, everybody, name=f"alice{n}", every_s=_PACE_S)) for n in range(4)
+        ]
         people: list[Person] = [*phones, *senders]
         wait(people, 0.5)
         for phone in phones:
