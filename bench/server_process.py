@@ -1,9 +1,11 @@
-"""A server in a process of its own, so that its CPU time is its own: ``python -m bench.server_process FILE``.
+"""A server in a process of its own, so that its CPU time is its own: ``python -m bench.server_process FILE WORKERS``.
 
 It says where it listens in one JSON line on stdout, serves until its stdin ends, and says what it did in a second
 line. Ending with stdin leaves no orphan behind, whatever becomes of the parent.
 """
 
+import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -14,6 +16,7 @@ import msgspec
 from msilo_runners import Server, ServerConfig
 from msilo_runners.loop import run
 from msilo_runners.settings import read_settings
+from msilo_runners.workers import Workers
 
 __all__ = ["Batching", "Begun", "Ended"]
 
@@ -33,7 +36,7 @@ class Batching(msgspec.Struct, frozen=True):
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """The second line.
+    """The second line, of a server that is one process.
 
     Attributes:
         cpu_s: CPU time since the first line, of all threads, the kernel's part included.
@@ -47,9 +50,13 @@ class Ended(msgspec.Struct, frozen=True):
 
 
 def main() -> None:
-    """Serve as the settings file says that is the only argument."""
+    """Serve as the settings file says that is the first argument, in as many processes as the second says."""
     settings = read_settings(Path(sys.argv[1]))
-    run(_serve, settings.server, backend=settings.backend)
+    workers = int(sys.argv[2])
+    if workers > 1:
+        run(_serve_together, Workers(settings.server, workers, settings.backend), backend=settings.backend)
+    else:
+        run(_serve, settings.server, backend=settings.backend)
 
 
 async def _serve(config: ServerConfig) -> None:
@@ -61,6 +68,14 @@ async def _serve(config: ServerConfig) -> None:
         counts = server.batches.items()
         batches = {kind: Batching(batched.count, batched.rows, batched.rows_max) for kind, batched in counts}
         _say(Ended(cpu_s, server.statistics.stored_messages, batches))
+
+
+async def _serve_together(workers: Workers) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(workers.run, lambda addresses: _say(Begun(addresses)))
+        await anyio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
+        # As an operator ends them.
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _say(line: Begun | Ended) -> None:

@@ -93,11 +93,11 @@ def ours(setting: Setting) -> Generator[Server]:
             "[msilo]\nadd_date = 0\n"
         )
         with subprocess.Popen(
-            [sys.executable, "-m", "bench.server_process", path],
+            [sys.executable, "-m", "bench.server_process", path, str(setting.workers)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         ) as process:  # fmt: skip
             try:
-                yield _Ours(process, setting.transport)
+                yield _Ours(process, setting.transport, says_batches=setting.workers == 1)
             finally:
                 process.kill()
 
@@ -110,8 +110,9 @@ def running(setting: Setting) -> Generator[Server]:
 
 
 class _Ours:
-    def __init__(self, process: subprocess.Popen[str], transport: TransportName) -> None:
+    def __init__(self, process: subprocess.Popen[str], transport: TransportName, *, says_batches: bool) -> None:
         self._process = process
+        self._says_batches = says_batches
         begun = msgspec.json.decode(self._line(), type=Begun)
         self.transport: TransportName = transport
         where = next(parts for parts in map(urlsplit, begun.addresses) if parts.scheme == transport)
@@ -123,9 +124,12 @@ class _Ours:
     def memory_mb(self) -> float | None:
         return usage.memory_mb(self._process.pid)
 
-    def end(self) -> dict[str, Batching]:
+    def end(self) -> dict[str, Batching] | None:
         assert self._process.stdin is not None
         self._process.stdin.close()
+        if not self._says_batches:
+            self._process.wait()
+            return None
         return msgspec.json.decode(self._line(), type=Ended).batches
 
     def _line(self) -> str:

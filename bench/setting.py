@@ -10,6 +10,7 @@ import msgspec
 from bench.database import TEMPORARY_POSTGRES, TEMPORARY_SQLITE
 from bench.requests import BODY_BYTES_MIN
 from bench.wire import Address, TransportName
+from msilo_core import WORKERS_MAX
 from msilo_core.limits import Limits
 
 __all__ = ["Backend", "Setting", "count_option", "setting_options", "target_address"]
@@ -35,6 +36,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     body_bytes: int
     processes: int
     batch_limit: int
+    workers: int = 1
 
 
 def count_option(default: int, text: str) -> Callable[[F], F]:
@@ -79,6 +81,11 @@ def setting_options(*, users: int, body_bytes_min: int = BODY_BYTES_MIN) -> Call
         click.option(
             "--batch-limit", type=click.IntRange(min=1), default=Limits().batch_max, show_default=True,
             help="Most actions in one statement of our server's store (limits.batch_max).",
+        ),
+        click.option(
+            "--workers", type=click.IntRange(1, WORKERS_MAX), default=1, show_default=True,
+            help="Processes of our server. The system parts the generators among them by their ports: give a few "
+            "--processes for each.",
         ),
     ]  # fmt: skip
 

@@ -69,6 +69,15 @@ def test_mixed_by_several_generators() -> None:
     assert line["store"].keys() == line["register"].keys() == {"p50_ms", "p90_ms", "p99_ms", "max_ms"}
 
 
+def test_several_workers() -> None:
+    line = bench(
+        "deliver", "--count", "200", "--users", "20", "--window", "20", "--workers", "2", "--processes", "4",
+    )  # fmt: skip
+    assert (line["workers"], line["delivered"], line["out_of_place"], line["missing"]) == (2, 200, 0, 0)
+    assert line["server_cpu_us"] > 0
+    assert line["batches"] is None
+
+
 def test_a_server_that_is_running(tmp_path: Path) -> None:
     with Service(tmp_path, storage="memory:") as service:
         line = bench("store", "--target", f"udp://127.0.0.1:{service.udp[1]}", "--count", "100", "--window", "10")
