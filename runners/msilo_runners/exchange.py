@@ -94,7 +94,7 @@ class Exchange:
         outboxes: what they read, by their number.
 
     Attributes:
-        dropped: what could not be handed over, because the other is too busy or it was too long.
+        dropped: what could not be handed over, because the other is too busy, or it was too long, or not understood.
     """
 
     def __init__(self, worker: Worker, start: int, inbox: socket.socket, outboxes: Mapping[int, socket.socket]) -> None:
@@ -149,7 +149,11 @@ class Exchange:
         with contextlib.suppress(BlockingIOError):
             for _ in range(DATAGRAMS_PER_WAKEUP):
                 size = self._inbox.recv_into(self._buffer)
-                items += _DECODER.decode(self._buffer[:size])
+                try:
+                    items += _DECODER.decode(self._buffer[:size])
+                except msgspec.DecodeError:
+                    # Of another release: this worker was started again when the package had changed.
+                    self.dropped += 1
         return items
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ from typing import Final, assert_never
 
 import anyio
 import msgspec
-from anyio.abc import Process, TaskStatus
+from anyio.abc import Process, TaskGroup, TaskStatus
 
 from msilo_runners.addresses import parse_transport_address
 from msilo_runners.errors import SettingsError, StartError
@@ -85,11 +85,7 @@ class Workers:
         with self._seats:
             self._seats.open([parse_transport_address(text) for text in self._config.listen])
             async with anyio.create_task_group() as tasks:
-                # What is wrong for one is so for all, and is said once; and one makes the file of SQLite.
-                await tasks.start(self._keep, 0)
-                async with anyio.create_task_group() as others:
-                    for number in range(1, self._count):
-                        others.start_soon(tasks.start, self._keep, number)
+                await self._start_all(tasks)
                 with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
                     ready([str(where) for where in self._seats.addresses])
                     await anext(signals)
@@ -97,6 +93,24 @@ class Workers:
         if self._killed_by is not None:
             signal.signal(self._killed_by, signal.SIG_DFL)
             os.kill(os.getpid(), self._killed_by)
+
+    async def _start_all(self, tasks: TaskGroup) -> None:
+        # What is wrong for one is so for all, and is said once; and one makes the file of SQLite.
+        await tasks.start(self._keep, 0)
+        failures: list[StartError] = []
+
+        async def start(number: int, scope: anyio.CancelScope) -> None:
+            try:
+                await tasks.start(self._keep, number)
+            except StartError as error:
+                failures.append(error)
+                scope.cancel()
+
+        async with anyio.create_task_group() as starting:
+            for number in range(1, self._count):
+                starting.start_soon(start, number, starting.cancel_scope)
+        if failures:
+            raise failures[0]
 
     async def _keep(self, number: int, *, task_status: TaskStatus[None]) -> None:
         """Start a worker, and again whenever it has died, until the end."""

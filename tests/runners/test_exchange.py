@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
+import msgspec
 import pytest
 
 from msilo_core import Flow, HandOver, Limits, Send, Worker
@@ -86,6 +87,16 @@ class TestHandOver:
             await first.until(lambda: len(second.echo.inputs) == 3)
             assert [data for _, data, _ in second.echo.inputs] == [bytes(size) for size in (1, 65_535, 2)]
             assert first.driver.statistics.handovers_dropped == 1
+
+    async def test_what_another_release_hands_over_is_dropped_and_counted(self) -> None:
+        inbox, outbox = exchange_pair()
+        exchange = Exchange(Worker(0, 2), 0, inbox, {})
+        with outbox:
+            for data in (b"", b"\xc1", msgspec.msgpack.encode([{"type": "Unheard"}])):
+                outbox.send(data)
+            assert await exchange.receive() == []
+        assert exchange.dropped == 3
+        exchange.close()
 
     async def test_a_machine_that_fails_on_one_takes_the_next(self) -> None:
         flow = Flow("udp", ("127.0.0.1", 5060), BOB)

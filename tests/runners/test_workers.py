@@ -14,7 +14,7 @@ import pytest
 
 from tests.ports import free_port
 from tests.runners.peer import Peer, Received
-from tests.runners.service import run_msilo
+from tests.runners.service import MSILO, run_msilo
 from tests.runners.tables import inbox, init, wait_until_empty
 from tests.runners.team import Team, is_running, sender_of, until
 
@@ -216,6 +216,19 @@ class TestDeath:
             with team.peer_at(0) as carol:
                 assert carol.exchange(carol.message("bob")).status == 202
 
+    def test_a_phone_that_was_connected_to_it_gets_what_came_meanwhile(self, start: Start) -> None:
+        team = start()
+        with team.peer_at(1) as alice:
+            with team.peer_at(0, "tcp") as phone:
+                owner = f"at{phone.address[1]}"
+                team.kill_worker(0)
+                # Where it goes is known, and that the connection is gone when worker 0 is there again and says so.
+                assert alice.exchange(alice.message(owner, b"meanwhile"), AT_ONCE_S).status == 202
+                assert phone.wait_closed() == []
+            with Peer(team.tcp, "tcp") as phone:
+                assert phone.exchange(phone.registration(owner)).status == 200
+                assert [request.body for request in phone.take(1)] == [b"meanwhile"]
+
     def test_they_end_when_their_parent_is_killed(self, start: Start) -> None:
         team = start("--grace", "1")
         workers = team.pids
@@ -308,14 +321,25 @@ class TestMistakes:
     def test_doors_that_are_open(self) -> None:
         assert "can be reached by others" in self.refused("--listen", "udp://0.0.0.0:0")
 
-    def test_a_worker_that_breaks_is_said_once(self, tmp_path: Path) -> None:
-        (tmp_path / "my_routes.py").write_text("import os\nos._exit(7)\n")
+    @pytest.mark.parametrize(
+        ("module", "complaint"),
+        [
+            ("import os; os._exit(7)", "worker 0 ended with status 7 before it served"),
+            # Of the others each says it at the same time.
+            ("import sys; 1 / int(sys.argv[1] == '0')", "route 'my_routes:MyRoute': cannot import my_routes: Zero.*"),
+        ],
+    )
+    def test_what_is_wrong_with_several_is_said_once(self, module: str, complaint: str, tmp_path: Path) -> None:
+        (tmp_path / "my_routes.py").write_text(f"{module}\nfrom msilo_core import ServerRoute as MyRoute\n")
+        options = ["--listen", "udp://127.0.0.1:0", "--route", "my_routes:MyRoute"]
         done = subprocess.run(
-            ["msilo", "serve", "--workers", "2", "--listen", "udp://127.0.0.1:0", "--route", "my_routes:MyRoute"],
+            [MSILO, "serve", "--workers", "5", *options],
             cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False,
         )  # fmt: skip
-        assert done.returncode == 2
-        assert done.stderr == "msilo: error: worker 0 ended with status 7 before it served\n"
+        assert (done.returncode, done.stdout) == (2, "")
+        lines = [line for line in done.stderr.splitlines() if not re.match("[-0-9: ,]+INFO worker 0: ", line)]
+        assert len(lines) == 1
+        assert re.fullmatch(f"msilo: error: {complaint}", lines[0])
 
 
 def _response(peer: Peer, team: Team, branch: str) -> bytes:
