@@ -5,6 +5,7 @@ NUMBER is for those who look at the processes of a machine. FD is its end of a s
 :data:`~msilo_runners.seats.Answer` go back. When the stream ends the worker does: its parent lets it go, or is gone.
 """
 
+import os
 import signal
 import socket
 import sys
@@ -31,6 +32,9 @@ def main() -> None:
     with parent.makefile("rb") as lines:
         orders = msgspec.json.decode(lines.readline(), type=Orders)
     parent.setblocking(False)
+    for number in (parent.fileno(), *orders.place.descriptors):
+        # Not for what a route of the operator's may start.
+        os.set_inheritable(number, False)
     log_to_stderr(prefix=f"worker {orders.place.worker.number}: ")
     try:
         run(_serve, parent, orders, backend=orders.backend)

@@ -39,6 +39,9 @@ KILL_S: Final = 4.0
 """Time beyond the grace until workers are killed: what they take to abandon deliveries and close the store, and some
 more."""
 
+LAST_WORDS_S: Final = 1.0
+"""Time to read what a worker said before it ended."""
+
 ANSWER_BYTES_MAX: Final = 65_536
 
 
@@ -168,23 +171,36 @@ class Workers:
                 with contextlib.suppress(OSError):
                     ours.sendall(msgspec.json.encode(Orders(place, self._config, self._backend)) + b"\n")
                 ours.setblocking(False)
-                refused: Refused | None = None
-                async for answer in _answers(ours):
-                    match answer:
-                        case Ready():
-                            note_ready()
-                        case Refused():
-                            refused = answer
-                        case Idle():
-                            self._idle.add(number)
-                            self._let_go()
-                        case _:
-                            assert_never(answer)
-                status = await process.wait()
+                refusals: list[Refused] = []
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._listen, number, ours, note_ready, refusals.append)
+                    status = await process.wait()
+                    # What it said last is there; only what it has started itself may still hold its end of the stream.
+                    tasks.cancel_scope.deadline = anyio.current_time() + LAST_WORDS_S
                 del self._processes[number], self._streams[number]
                 self._idle.discard(number)
                 self._let_go()
-        return refused or _ended_with(status)
+        return refusals[0] if refusals else _ended_with(status)
+
+    async def _listen(
+        self,
+        number: int,
+        stream: socket.socket,
+        note_ready: Callable[[], None],
+        note_refusal: Callable[[Refused], None],
+    ) -> None:
+        """Take note of what a worker says, until it ends."""
+        async for answer in _answers(stream):
+            match answer:
+                case Ready():
+                    note_ready()
+                case Refused():
+                    note_refusal(answer)
+                case Idle():
+                    self._idle.add(number)
+                    self._let_go()
+                case _:
+                    assert_never(answer)
 
     def _let_go(self) -> None:
         """Let workers go that nobody needs: at the end all together, for each may have what is for another."""

@@ -195,6 +195,23 @@ class TestDeath:
         with team.peer_at(0) as peer:
             assert peer.exchange(peer.message("bob")).status == 202
 
+    def test_one_that_leaves_a_process_behind_is_started_again(self, tmp_path: Path, start: Start) -> None:
+        # Which a route has forked, so that it holds all that the worker had open.
+        (tmp_path / "my_routes.py").write_text(
+            "import os, time\n"
+            "from msilo_core import ServerRoute as MyRoute\n"
+            "if not os.path.exists('forked') and not os.fork():\n"
+            "    open('forked', 'w').write(str(os.getpid()))\n"
+            "    time.sleep(60)\n"
+        )
+        team = start("--route", "my_routes:MyRoute")
+        until(lambda: (tmp_path / "forked").exists() and (tmp_path / "forked").read_text())
+        try:
+            os.kill(team.pid_of(0), signal.SIGKILL)
+            until(lambda: "worker 0: killed by SIGKILL: it is started again" in team.log_text())
+        finally:
+            os.kill(int((tmp_path / "forked").read_text()), signal.SIGKILL)
+
     def test_one_that_dies_again_and_again_is_given_longer_and_longer_pauses(self, start: Start) -> None:
         team = start()
         for _ in range(3):
