@@ -72,10 +72,14 @@ async def _serve(config: ServerConfig) -> None:
 
 async def _serve_together(workers: Workers) -> None:
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(workers.run, lambda addresses: _say(Begun(addresses)))
+        tasks.start_soon(workers.run, _say_begun)
         await anyio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
         # As an operator ends them.
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _say_begun(addresses: list[str]) -> None:
+    _say(Begun(addresses))
 
 
 def _say(line: Begun | Ended) -> None:

@@ -172,6 +172,7 @@ class Workers:
                     ours.sendall(msgspec.json.encode(Orders(place, self._config, self._backend)) + b"\n")
                 ours.setblocking(False)
                 refusals: list[Refused] = []
+                status = 0
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._listen, number, ours, note_ready, refusals.append)
                     status = await process.wait()
