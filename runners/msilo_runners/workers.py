@@ -29,8 +29,9 @@ __all__ = ["Workers"]
 logger = logging.getLogger(__name__)
 
 PAUSE_MIN_S: Final = 0.5
-PAUSE_MAX_S: Final = 8.0
-"""Before a worker is started again that died young, the pause doubles from the one to the other."""
+PAUSE_MAX_S: Final = 4.0
+"""Before a worker is started again that died young, the pause doubles from the one to the other. Nobody else serves its
+phones meanwhile, which send again for 32 s."""
 
 YOUNG_S: Final = 10.0
 """A worker that lived for so long is started again at once."""
