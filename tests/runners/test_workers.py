@@ -4,6 +4,7 @@ import os
 import re
 import select
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Generator
@@ -253,8 +254,8 @@ class TestDeath:
         team.kill()
         until(lambda: not any(map(is_running, workers)))
         # And the port is free.
-        host, port = team.udp
-        start("--listen", f"udp://{host}:{port}")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+            other.bind(team.udp)
 
 
 class TestEnd:
@@ -320,10 +321,9 @@ class TestMistakes:
             "or leave --workers out"
         )
 
-    @pytest.mark.parametrize("scheme", ["udp", "tcp"])
-    def test_an_address_that_another_team_has(self, scheme: str, start: Start, tmp_path: Path) -> None:
+    def test_an_address_that_another_team_has(self, start: Start, tmp_path: Path) -> None:
         # The system would let one user's processes share it, and give each what is for the other.
-        uri = f"{scheme}://127.0.0.1:{free_port()}"
+        uri = f"udp://127.0.0.1:{free_port()}"
         start("--listen", uri)
         said = self.refused("--listen", uri, "--storage", f"sqlite:///{tmp_path}/other.db")
         assert said == f"cannot listen on {uri}: Address already in use"
