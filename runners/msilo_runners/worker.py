@@ -30,7 +30,11 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = socket.socket(fileno=int(sys.argv[2]))
     with parent.makefile("rb") as lines:
-        orders = msgspec.json.decode(lines.readline(), type=Orders)
+        line = lines.readline()
+    if not line:
+        # The parent died as soon as it had begun this process.
+        return
+    orders = msgspec.json.decode(line, type=Orders)
     parent.setblocking(False)
     for number in (parent.fileno(), *orders.place.descriptors):
         # Not for what a route of the operator's may start.
