@@ -17,7 +17,7 @@ from anyio.abc import TaskStatus
 
 from msilo_core import Address, CloseFlow, Completion, Dropped, Flow, HandOver, Limits, Moment, Send
 from msilo_runners.addresses import TransportAddress
-from msilo_runners.exchange import Carry, Exchange, Gone, Response
+from msilo_runners.exchange import Began, Carry, Exchange, Gone, Response
 from msilo_runners.logs import Throttle
 from msilo_runners.tcp import TcpTransport, open_listener
 from msilo_runners.udp import UdpSocket, open_udp
@@ -220,6 +220,7 @@ class Driver:
             self.perform(actions, now)
 
     async def _take_over(self, exchange: Exchange) -> NoReturn:
+        exchange.announce()
         while True:
             items = await exchange.receive()
             now = read_clock()
@@ -230,8 +231,9 @@ class Driver:
                         actions += self._ask(self._machine.receive_handed_over, data, flow, now)
                     case Carry(flow=flow, data=data):
                         exchange.carried(item, is_open=self._tcp.send(flow, data, 0))
-                    case Gone(flow=flow):
-                        actions += self._ask(self._machine.flow_closed, flow, "gone at another worker", now)
+                    case Gone() | Began():
+                        for flow in exchange.ended(item):
+                            actions += self._ask(self._machine.flow_closed, flow, "gone at another worker", now)
                     case _:
                         assert_never(item)
             self._tcp.flush()

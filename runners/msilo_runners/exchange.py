@@ -15,7 +15,7 @@ import msgspec
 
 from msilo_core import Flow, HandOver, Send, Worker
 
-__all__ = ["PAIR_BUFFER_BYTES", "Carry", "Exchange", "Gone", "Item", "Response", "exchange_pair"]
+__all__ = ["PAIR_BUFFER_BYTES", "Began", "Carry", "Exchange", "Gone", "Item", "Response", "exchange_pair"]
 
 TOKEN_BITS: Final = 32
 """Of the number of a connection, those that count; above them it is said which start of a worker counts."""
@@ -63,7 +63,19 @@ class Gone(msgspec.Struct, frozen=True, tag=True, gc=False):
     flow: Flow
 
 
-Item: TypeAlias = Response | Carry | Gone
+class Began(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """A worker was started: the connections of its starts before are gone.
+
+    Attributes:
+        number: of the worker.
+        start: number of the start.
+    """
+
+    number: int
+    start: int
+
+
+Item: TypeAlias = Response | Carry | Gone | Began
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODER: Final = msgspec.msgpack.Decoder(list[Item])
@@ -100,6 +112,7 @@ class Exchange:
     def __init__(self, worker: Worker, start: int, inbox: socket.socket, outboxes: Mapping[int, socket.socket]) -> None:
         self.dropped = 0
         self.first_token = start << TOKEN_BITS
+        self._start = start
         self._worker = worker
         self._inbox = inbox
         self._outboxes = outboxes
@@ -109,10 +122,18 @@ class Exchange:
         self._failed: list[int] = []
         # Which others had something sent by which of our connections.
         self._users: dict[Flow, set[int]] = {}
+        # Which connections of each other we had something sent by.
+        self._used: dict[int, set[Flow]] = {}
 
     def is_others(self, flow: Flow) -> bool:
         """Say whether a connection is one of another worker."""
         return flow.token != 0 and self._owner(flow) != self._worker.number
+
+    def announce(self) -> None:
+        """Tell all others that this worker was started."""
+        for number in self._outboxes:
+            self._put(number, Began(self._worker.number, self._start), 0, 0)
+        self.flush()
 
     def hand_over(self, action: HandOver) -> None:
         """Give a response to the worker that it is for."""
@@ -120,8 +141,9 @@ class Exchange:
 
     def carry(self, send: Send) -> None:
         """Let octets leave by a connection of another worker; :meth:`flush` says what could not be handed over."""
-        item = Carry(send.flow, send.data, self._worker.number)
-        self._put(self._owner(send.flow), item, len(send.data), send.token)
+        owner = self._owner(send.flow)
+        self._used.setdefault(owner, set()).add(send.flow)
+        self._put(owner, Carry(send.flow, send.data, self._worker.number), len(send.data), send.token)
 
     def carried(self, item: Carry, *, is_open: bool) -> None:
         """Take note of what another worker had sent by a connection of ours, or tell it that there is none."""
@@ -129,6 +151,16 @@ class Exchange:
             self._users.setdefault(item.flow, set()).add(item.by)
         else:
             self._put(item.by, Gone(item.flow), 0, 0)
+
+    def ended(self, item: Gone | Began) -> list[Flow]:
+        """Return the connections of another that something was sent by and that are gone."""
+        if isinstance(item, Gone):
+            self._used.get(self._owner(item.flow), set()).discard(item.flow)
+            return [item.flow]
+        used = self._used.get(item.number, set())
+        gone = [flow for flow in used if flow.token >> TOKEN_BITS != item.start]
+        used.difference_update(gone)
+        return sorted(gone, key=lambda flow: flow.token)
 
     def closed(self, flow: Flow) -> None:
         """Tell those who used a connection of ours that it is gone."""

@@ -13,7 +13,7 @@ from msilo_core.actions import CloseFlow
 from msilo_runners.addresses import parse_transport_address
 from msilo_runners.driver import Driver, open_socket
 from msilo_runners.errors import StartError
-from msilo_runners.exchange import DATAGRAM_BYTES_MAX, Exchange, exchange_pair
+from msilo_runners.exchange import DATAGRAM_BYTES_MAX, Began, Exchange, exchange_pair
 from msilo_runners.seats import Seats
 from tests.runners.test_driver import TCP, Echo, Running
 
@@ -165,6 +165,22 @@ class TestConnection:
                 assert second.echo.inputs == [("closed", earlier, "gone at another worker")]
                 first.perform(Send(earlier, b"for another", 6))
                 assert first.echo.failed_tokens() == [6]
+
+    async def test_those_of_an_earlier_start_are_gone_when_the_next_begins(self) -> None:
+        pairs = [exchange_pair() for _ in range(2)]
+        with pairs[0][0], pairs[1][1]:
+            used = Exchange(Worker(1, 2), 1, pairs[1][0], {0: pairs[0][1]})
+            local = ("127.0.0.1", 5060)
+            earlier, later = (Flow("tcp", local, BOB, (start << 32) + 1) for start in (0, 2))
+            for flow in (later, earlier):
+                used.carry(Send(flow, b"hello"))
+            again = Exchange(Worker(0, 2), 2, pairs[0][0], {1: pairs[1][1]})
+            again.announce()
+            (item,) = await used.receive()
+            assert isinstance(item, Began)
+            assert used.ended(item) == [earlier]
+            assert used.ended(item) == []
+            used.close()
 
     async def test_what_cannot_be_handed_on_has_failed(self) -> None:
         async with team() as (first, second):

@@ -247,6 +247,22 @@ class TestDeath:
                 assert phone.exchange(phone.registration(owner)).status == 200
                 assert [request.body for request in phone.take(1)] == [b"meanwhile"]
 
+    def test_what_was_on_its_way_by_its_connections_is_tried_again_when_the_phone_is_back(self, start: Start) -> None:
+        team = start(config="[delivery]\ndevices = 'each'\n")
+        with team.peer_at(1) as alice:
+            with team.peer_at(0, "tcp") as phone:
+                owner = f"at{phone.address[1]}"
+                assert alice.exchange(alice.message(owner, b"once more")).status == 202
+                assert sender_of(phone.receive(AT_ONCE_S)) == 1
+                team.kill_worker(0)
+            until(lambda: team.log_text().count("listening on") == 3)
+            began = time.monotonic()
+            with team.peer_at(1) as phone:
+                assert phone.exchange(phone.registration(owner)).status == 200
+                assert [request.body for request in phone.take(1)] == [b"once more"]
+            # Worker 1 has not waited for an answer until nobody would send one any more (32 s, Timer F).
+            assert time.monotonic() - began < 15
+
     def test_they_end_when_their_parent_is_killed(self, start: Start) -> None:
         team = start("--grace", "1")
         workers = team.pids
