@@ -508,7 +508,7 @@ class Engine(Element):
         self._require_first(call, owner)
         if owner == call.owner and call.bindings and not message.snd_time_s:
             message = msgspec.structs.replace(message, next_time_s=self._next_time_s(call, now))
-        self._silo.storing(owner)
+        self._silo.storing(call, owner)
         handler = partial(self._stored, call, owner)
         silo = self._config.silo
         token = self._desk.issue(Share.STORE, handler, partial(self._stored_late, call, owner), now)

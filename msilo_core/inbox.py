@@ -20,6 +20,8 @@ class Inbox(msgspec.Struct, eq=False):
         busy: MESSAGEs outstanding, by fork and contact.
         arriving: MESSAGEs whose look-up is under way.
         storing: Stores under way.
+        storing_relayed: those of them of messages that were relayed before, which a phone may still take; no page is
+            leased until they are done, or such a message could be in it and nobody knew.
         has_stored: whether the store may hold messages that wait.
         registrations: REGISTERs carried out since the inbox was made: a look-up that was asked at a lower count does
             not know of the last.
@@ -62,6 +64,7 @@ class Inbox(msgspec.Struct, eq=False):
     busy: set[tuple[Fork[Aor], str]] = set()
     arriving: int = 0
     storing: int = 0
+    storing_relayed: int = 0
     has_stored: bool = False
     registrations: int = 0
     is_asked_again: bool = False

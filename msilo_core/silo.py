@@ -191,14 +191,17 @@ class Silo:
         inbox.line.append(call)
         return []
 
-    def storing(self, owner: Aor) -> None:
+    def storing(self, call: Call, owner: Aor) -> None:
         """A Store for `owner` begins; :meth:`stored` follows."""
-        self._inbox(owner).storing += 1
+        inbox = self._inbox(owner)
+        inbox.storing += 1
+        inbox.storing_relayed += call.fork is not None
 
     def stored(self, call: Call, owner: Aor, message_id: int, now: Moment) -> list[Action]:
         """The Store is done: row `message_id`, or 0 if it failed."""
         inbox = self._inboxes[owner]
         inbox.storing -= 1
+        inbox.storing_relayed -= call.fork is not None
         actions: list[Action] = []
         if message_id:
             inbox.has_stored = True
@@ -557,7 +560,7 @@ class Silo:
             inbox.stream = targets[0] if is_alone else None
             actions += self._send(inbox, targets, now)
             actions += self._send_further(inbox, now)
-        elif inbox.dump_wanted and not inbox.settling:
+        elif inbox.dump_wanted and not inbox.settling and not inbox.storing_relayed:
             if had_turn and self._turns.awaited:
                 # A page each: nobody waits for the whole inbox of another.
                 return actions + self._pass_turn_on(inbox, now) + self._dump(inbox, now)

@@ -67,6 +67,22 @@ def test_late_store_stays_when_its_repeat_was_acknowledged() -> None:
     assert world.waiting() == [b"hello"]
 
 
+def test_what_a_phone_takes_live_before_the_store_has_answered_is_not_sent_from_there() -> None:
+    world = World()
+    world.datagram(register(), BOB)
+    (relayed,) = world.datagram(message(b"live"))
+    world.hold = {Store}
+    world.pass_time(6_000)
+    # It is there, and nobody knows its number yet.
+    stored = finished(world.store.append(list(world.held)))
+    world.held.clear()
+    world.hold.clear()
+    assert [status_of(data) for data in world.datagram(register(cseq=2), BOB)] == [200]
+    assert world.datagram(answer(relayed), BOB) == []
+    assert [status_of(data) for data in world.carry_out(world.engine.complete(stored[0], world.now))] == [202]
+    assert world.waiting() == []
+
+
 @pytest.mark.parametrize("taken_after_ms", [1_000, 20_000])
 def test_late_store_of_what_a_phone_took_live_does_not_stay(taken_after_ms: int) -> None:
     world = World()

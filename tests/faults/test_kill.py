@@ -116,8 +116,9 @@ def test_goes_on_without_a_register(setting: tuple[str, str], chance: random.Ran
         phone.register()
         for moment in [*sorted(chance.sample(range(count), kills)), count]:
             with _service(tmp_path, backend, storage, port, config):
-                # Leases run out, and the next look finds what was under them.
-                pump([phone], lambda: len(phone.screen) >= moment)  # noqa: B023
+                # Leases run out, and the next look finds what was under them. What a server had just begun to look
+                # after when it died is left to it for half a minute, and so again if the next one cannot do it either.
+                pump([phone], lambda: len(phone.screen) >= moment, within_s=180)  # noqa: B023
         assert set(phone.screen) == sender.with_status(202)
         assert len(phone.screen) == count
 

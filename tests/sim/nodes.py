@@ -253,6 +253,10 @@ class Process:
         self._set_alarm()
         self.check_bounds()
 
+    def awaits(self, action: StorageAction) -> bool:
+        """Say whether an action is not answered yet."""
+        return self._link.awaited.get(action.token) is action
+
     def check_bounds(self, *, is_over: bool = False) -> None:
         """Check that nothing in the engine has grown over its limit."""
         try:

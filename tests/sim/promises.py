@@ -11,6 +11,7 @@ import msgspec
 
 from msilo_core.actions import Completion, Outcome, Settle, StorageAction, Store
 from msilo_core.flow import Flow
+from msilo_core.limits import Limits
 from msilo_core.outcome import outcome_of
 from msilo_core.relay import DELIVERY_MARK
 from tests.sim.agents import TIMED_OUT_MS
@@ -30,6 +31,8 @@ _SILENCE_MS: Final = 31_000
 """A request that a process has is answered before its sender's Timer F."""
 
 _MERGED: Final = 482
+
+_STORE_GIVEN_UP_MS: Final = Limits().storage_ms
 
 
 class Arrival(msgspec.Struct):
@@ -109,7 +112,7 @@ class Promises:
         # Devices by the contacts that they registered.
         self._devices: dict[str, str] = {}
         self._is_each = world.scenario.devices == "each"
-        # Messages of which a process was told that they could not be stored, and they were.
+        # Messages of which a process was told that they could not be stored, and they were; or nothing in time.
         self._unsure: set[tuple[str, int]] = set()
         # The newest of what was stored that each phone has shown in its life, and the branch that brought it.
         self._newest: dict[tuple[str, int, str], tuple[Row, Branch]] = {}
@@ -374,6 +377,8 @@ class Promises:
     def asked(self, process: "Process", action: StorageAction) -> None:
         """A process asks the store for something."""
         self.ledger.order += 1
+        if isinstance(action, Store):
+            self._world.after(_STORE_GIVEN_UP_MS, self._give_up, process, action)
         if not isinstance(action, Settle):
             return
         row = self.ledger.rows.get(action.message_id)
@@ -400,11 +405,18 @@ class Promises:
             raise Broken("P3", f"row {row.number} is refused, and 482 says that a phone has it")
         row.is_refused |= outcome is Outcome.REFUSED
 
+    def _give_up(self, process: "Process", store: Store) -> None:
+        """A process waits no longer to be told in which row a message is."""
+        if process.awaits(store):
+            self._doubt(process, store)
+
+    def _doubt(self, process: "Process", store: Store) -> None:
+        self._unsure.add((process.lease_name, self.ledger.letter_in(store.message).plan.number))
+
     def denied(self, process: "Process", action: StorageAction) -> None:
         """The store has carried out an action, and says that it has failed."""
         if isinstance(action, Store):
-            letter = self.ledger.letter_in(action.message)
-            self._unsure.add((process.lease_name, letter.plan.number))
+            self._doubt(process, action)
 
     def done(self, process: "Process", action: StorageAction, completion: Completion) -> None:
         """The store has carried out an action."""
