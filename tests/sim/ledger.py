@@ -57,7 +57,7 @@ class Row(msgspec.Struct):
         number: of the row.
         letter: which message it is.
         message: as it was stored.
-        order: how much had happened before the commit, or before it was requeued.
+        order: how much had happened before the commit, or before it was requeued, or was deferred no more.
         due_s: when it is to be delivered at the earliest; 0: at once.
         holder: name of the process that has leased it, or empty.
         held_until_ms: end of that lease.
@@ -210,7 +210,8 @@ class Ledger:
                 # What is due, of an owner who is not there, has become an ordinary message.
                 memory_rows = self._world.store.memory._rows
                 for number, row in self._kept.items():
-                    row.due_s = min(row.due_s, memory_rows[number].message.snd_time_s)
+                    if memory_rows[number].message.snd_time_s < row.due_s:
+                        self._make_ordinary(row)
             case _:
                 pass
         count = len(self._world.store.memory._rows)
@@ -314,8 +315,7 @@ class Ledger:
             self._end(row, settle.outcome)
             self._dead[row.number] = row
         elif settle.outcome is not Outcome.RELEASED:
-            # An ordinary one from now on; what fell due was due.
-            row.due_s = 0
+            self._make_ordinary(row)
             row.is_tried |= settle.outcome is Outcome.FAILED
 
     def _taken(self, process: "Process", row: Row, settle: Settle) -> None:
@@ -325,8 +325,7 @@ class Ledger:
             row.holder = ""
         self._end(row, Outcome.TAKEN)
         self._late[row.number] = row
-        # What fell due was due.
-        row.due_s = 0
+        self._make_ordinary(row)
         row.devices = {**dict.fromkeys(settle.taken_by.split(), self.order), **row.devices}
         row.message = msgspec.structs.replace(row.message, exp_time_s=min(row.message.exp_time_s, settle.until_s))
         if process.lease_name in row.leased and row.lease == settle.lease:
@@ -334,6 +333,11 @@ class Ledger:
         found = self._world.store.memory._rows[row.number].message
         if found.status != 200 or {*found.taken_by.split()} != row.devices.keys():
             raise Broken("P2", f"row {row.number} is of {found.taken_by}, and not of {' '.join(row.devices)}")
+
+    def _make_ordinary(self, row: Row) -> None:
+        """What was deferred has fallen due, by whatever clock: what was looked up before goes its way."""
+        if row.due_s:
+            row.due_s, row.order = 0, self.order
 
     def _end(self, row: Row, outcome: str) -> None:
         row.outcome = outcome
