@@ -140,9 +140,8 @@ class Process:
 
     @property
     def latest_s(self) -> int:
-        """The furthest that its clock has been when this was looked at."""
-        self._latest_s = max(self._latest_s, self.now.unix_s)
-        return self._latest_s
+        """The furthest that its clock has been when it did something, or now."""
+        return max(self._latest_s, self.now.unix_s)
 
     # -- The end -------------------------------------------------------------------------------------------------------
 
@@ -245,8 +244,10 @@ class Process:
             promises.asked_by(self, wire)
 
     def _feed(self, question: Callable[..., list[Action]], *values: Any) -> None:
+        now = self.now
+        self._latest_s = max(self._latest_s, now.unix_s)
         try:
-            actions = question(*values, self.now)
+            actions = question(*values, now)
         except Exception as error:
             raise Broken("P9", f"{self.lease_name} raised {type(error).__name__}: {error}") from error
         self._perform(actions)
