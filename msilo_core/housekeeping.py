@@ -58,6 +58,7 @@ class Housekeeping:
         self._pause_s = pause_s
         silo = config.silo
         self._next_hop = next_hop
+        self._has_others = config.worker.count > 1
         self._interval_ms: dict[Job, int] = {
             "clean": silo.check_time * silo.clean_period * 1000,
             "retry": config.delivery.retry_look_s * 1000,
@@ -93,7 +94,7 @@ class Housekeeping:
     def _begin(self, job: Job, now: Moment) -> list[Action]:
         if job == "clean":
             return self._clean(now)
-        return [self._remind(now) if job == "remind" else self._retry(now)]
+        return [self._remind(now)] if job == "remind" else self._retry(now)
 
     def _clean(self, now: Moment) -> list[Action]:
         if self._reports.is_busy:
@@ -121,12 +122,14 @@ class Housekeeping:
         pause_s = self._pause_s + self._interval_ms["remind"] // 1000
         return Remind(token, now.unix_s, self._node, self._limits.reminders_max, pause_s, self._next_hop is not None)
 
-    def _retry(self, now: Moment) -> Action:
+    def _retry(self, now: Moment) -> list[Action]:
+        if self._has_others and self._next_hop is not None and self._next_hop.flow is None:
+            # What it takes others do not get for a while, and it could not send it: other workers may know the way.
+            self._arm("retry", now)
+            return []
         token = self._desk.issue_patiently(partial(self._looked, "retry"))
-        owners_max = self._limits.retries_max
-        # What this one cannot send yet is left to others.
-        knows_way = self._next_hop is not None and self._next_hop.flow is not None
-        return Retry(token, now.unix_s, self._node, owners_max, self._pause_s, knows_way)
+        is_by_proxy = self._next_hop is not None
+        return [Retry(token, now.unix_s, self._node, self._limits.retries_max, self._pause_s, is_by_proxy)]
 
     def _looked(self, job: Job, completion: Completion, now: Moment) -> list[Action]:
         actions: list[Action] = []

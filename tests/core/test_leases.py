@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from msilo_core import Aor, Config, DeliveryConfig, Flow, Limits, Moment, SiloConfig, SiloRoute
+from msilo_core import Aor, Config, DeliveryConfig, Flow, Limits, Moment, SiloConfig, SiloRoute, Worker
 from msilo_core.actions import (
     Completion,
     Dump,
@@ -646,6 +646,24 @@ def test_outbound_proxy_is_tried_again_for_whom_only_it_knows() -> None:
     world.datagram(answer(sent, "480 Away"), proxy)
     again, *_ = messages(world.timed(11_000))
     assert (body_of(again), world.sent[-1].flow) == (b"hello", Flow("udp", SERVER, proxy))
+
+
+@pytest.mark.parametrize("worker", [Worker(), Worker(1, 2)], ids=["alone", "worker"])
+def test_what_waits_for_the_outbound_proxy_is_tried_again_after_a_restart(worker: Worker) -> None:
+    proxy = ("127.0.0.9", 5070)
+    silo = SiloConfig(outbound_proxy="sip:127.0.0.9:5070")
+    world = World(Config(silo=silo), route=SiloRoute())
+    world.datagram(message())
+    (sent,) = world.carry_out(world.engine.dump("sip:bob@example.com", None, world.now))
+    world.datagram(answer(sent, "480 Away"), proxy)
+    other = World(Config(silo=silo, node="n.2", worker=worker), route=SiloRoute())
+    other.store, other.mono_ms = world.store, world.mono_ms
+    other.store.clock = lambda: other.now.unix_ms
+    # Nobody knows where it would leave from before something has come.
+    assert messages(other.timed(60_000)) == []
+    other.datagram(message(b"new", to="carol", number=1), proxy)
+    again, *_ = messages(other.timed(31_000))
+    assert body_of(again) == b"hello"
 
 
 def test_reading_of_a_dump_that_is_too_early() -> None:

@@ -179,4 +179,9 @@ def test_who_does_not_know_yet_where_to_send_leaves_what_is_due_to_others() -> N
     for world in (first, second):
         world.mono_ms = 5_000
         asked += [one.unregistered for one in world.engine.handle_timeout(world.now) if isinstance(one, Retry)]
-    assert asked == [True, False]
+    # By who knows it alone; and as soon as the other does, by that, too.
+    assert asked == [True]
+    second.datagram(register(cseq=2), BOB)
+    second.mono_ms = 10_000
+    asked += [one.unregistered for one in second.engine.handle_timeout(second.now) if isinstance(one, Retry)]
+    assert asked == [True, True]
