@@ -11,7 +11,7 @@ from tests.faults.scale import PATIENCE, scaled
 from tests.ports import free_port
 from tests.runners.peer import Peer
 from tests.runners.service import Service
-from tests.runners.tables import execute, init, wait_until_empty
+from tests.runners.tables import execute, setting_of, wait_until_empty
 
 pytestmark = PATIENCE
 
@@ -35,12 +35,7 @@ _SETTINGS = scaled(
 @pytest.fixture(params=_SETTINGS)
 def setting(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
     """(backend, URL of an empty store)."""
-    backend, _, database = str(request.param).partition("-")
-    if database == "sqlite":
-        return backend, f"sqlite:///{tmp_path}/msilo.db"
-    url: str = request.getfixturevalue("postgres_url")
-    init(url)
-    return backend, url
+    return setting_of(str(request.param), request, tmp_path)
 
 
 def test_while_storing(setting: tuple[str, str], chance: random.Random, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.faults.people import Person, Phone, Sender, assert_in_order, pump, shown_first, wait
 from tests.faults.scale import PATIENCE, scaled
-from tests.runners.tables import execute, init
+from tests.runners.tables import execute, setting_of
 from tests.runners.team import Team
 
 pytestmark = PATIENCE
@@ -28,11 +28,7 @@ _ANSWER_AFTER_S = 0.02
 
 @pytest.mark.parametrize("setting", _SETTING)
 def test_are_killed(setting: str, chance: random.Random, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    backend, _, database = setting.partition("-")
-    storage = f"sqlite:///{tmp_path}/msilo.db"
-    if database == "postgresql":
-        storage = request.getfixturevalue("postgres_url")
-        init(storage)
+    backend, storage = setting_of(setting, request, tmp_path)
     owners = [[f"owner{n}a", f"owner{n}b"] for n in range(4)]
     everybody = [owner for group in owners for owner in group]
     with Team(tmp_path, "--backend", backend, storage=storage, config=_CONFIG) as team, ExitStack() as stack:

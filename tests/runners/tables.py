@@ -4,15 +4,27 @@ import asyncio
 import contextlib
 import sqlite3
 import time
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import asyncpg
+import pytest
 
 from tests.runners.service import run_msilo
 
-__all__ = ["Row", "execute", "inbox", "init", "wait_until_empty"]
+__all__ = ["Row", "execute", "inbox", "init", "setting_of", "wait_until_empty"]
 
 Row: TypeAlias = dict[str, Any]
+
+
+def setting_of(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
+    """Return (backend, URL of an empty store) for a name such as ``trio-postgresql`` or ``asyncio-sqlite``."""
+    backend, _, database = name.partition("-")
+    if database == "sqlite":
+        return backend, f"sqlite:///{tmp_path}/msilo.db"
+    url: str = request.getfixturevalue("postgres_url")
+    init(url)
+    return backend, url
 
 
 def init(storage: str) -> None:

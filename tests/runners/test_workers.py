@@ -16,7 +16,7 @@ import pytest
 from tests.ports import free_port
 from tests.runners.peer import Peer, Received
 from tests.runners.service import MSILO, run_msilo
-from tests.runners.tables import inbox, init, wait_until_empty
+from tests.runners.tables import inbox, setting_of, wait_until_empty
 from tests.runners.team import Team, is_running, sender_of, until
 
 Start = Callable[..., Team]
@@ -31,12 +31,7 @@ REPEAT_S = 0.7
 @pytest.fixture(params=["asyncio-sqlite", "trio-postgresql"])
 def setting(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
     """(backend, URL of an empty store)."""
-    backend, _, database = str(request.param).partition("-")
-    if database == "sqlite":
-        return backend, f"sqlite:///{tmp_path}/msilo.db"
-    url: str = request.getfixturevalue("postgres_url")
-    init(url)
-    return backend, url
+    return setting_of(str(request.param), request, tmp_path)
 
 
 @pytest.fixture(scope="module", params=["asyncio-any", "trio-each"])
