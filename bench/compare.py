@@ -18,6 +18,7 @@ from bench.load import Kind
 from bench.servers import OpenServer, Server, ours
 from bench.setting import Backend, Setting, count_option
 from bench.traffic import Figures, measure_delivery, measure_loop, print_line
+from msilo_core import WORKERS_MAX
 from msilo_core.limits import Limits
 from tests.postgres import schema_in
 
@@ -84,6 +85,12 @@ class _Subject(msgspec.Struct, frozen=True):
     name: str
     open_server: OpenServer
     is_ours: bool
+    workers: int = 1
+
+    @property
+    def says_batches(self) -> bool:
+        """Whether it says how many rows a statement had."""
+        return self.is_ours and self.workers == 1
 
 
 @click.command(short_help="Our server and Kamailio in turn.")
@@ -96,6 +103,11 @@ class _Subject(msgspec.Struct, frozen=True):
 @click.option(
     "--backend", "backends", type=click.Choice(["asyncio", "trio"]), multiple=True, default=("asyncio",),
     show_default=True, help="Event loop of our server; several are several servers.",
+)  # fmt: skip
+@click.option(
+    "--workers", type=click.IntRange(1, WORKERS_MAX), multiple=True, default=(1,), show_default=True,
+    help="Processes of our server; several are several servers. They share the load only where it comes from a few "
+    "--processes for each.",
 )  # fmt: skip
 @click.option(
     "--storage", metavar="URL", default=TEMPORARY_POSTGRES, show_default=True,
@@ -115,6 +127,7 @@ def compare(
     rounds: int,
     children: Sequence[int],
     backends: Sequence[Backend],
+    workers: Sequence[int],
     storage: str,
     window: int,
     processes: int,
@@ -134,7 +147,7 @@ def compare(
     cases: list[Case] = [case for case in CASES if case in (only or CASES)]
     subjects = [
         *(_Subject(f"kamailio, {number} children", _kamailio_with(number), False) for number in children),
-        *(_Subject(f"msilo, {backend}", _ours_on(backend), True) for backend in backends),
+        *(_ours_with(backend, number) for backend in backends for number in workers),
     ]
     with postgres_server(storage) as url:
         setting = Setting(
@@ -149,8 +162,8 @@ def compare(
                 for subject in subjects:
                     figures = _run(case, setting, subject, number)
                     runs[-1][case, subject.name] = figures
-                if case == "store":
-                    floors.append(_floor(setting, runs[-1], subjects, number))
+                if case == "store" and (alone := [subject for subject in subjects if subject.says_batches]):
+                    floors.append(_floor(setting, runs[-1][case, alone[0].name], number))
     ratios = {
         subject.name: {
             f"{measure.case}: {measure.figure}": _ratio(measure, subject.name, subjects, runs)
@@ -195,11 +208,8 @@ def _setting_of(case: Case, base: Setting) -> Setting:
     return msgspec.structs.replace(base, **changes[case])
 
 
-def _floor(
-    setting: Setting, run: dict[tuple[Case, str], Figures], subjects: Sequence[_Subject], number: int
-) -> Figures:
-    """Return what the machine allows, and how near to that the first of ours came."""
-    stored = run["store", next(subject.name for subject in subjects if subject.is_ours)]
+def _floor(setting: Setting, stored: Figures, number: int) -> Figures:
+    """Return what the machine allows, and how near to that the first of ours came that is one process."""
     batch = max(1, round(stored["batches"]["Store"]["mean"]))
     case = _setting_of("store", setting)
     with schema_in(setting.storage) as own:
@@ -245,16 +255,17 @@ def _kamailio_with(children: int) -> OpenServer:
     return open_server
 
 
-def _ours_on(backend: Backend) -> OpenServer:
+def _ours_with(backend: Backend, workers: int) -> _Subject:
     @contextlib.contextmanager
     def open_server(setting: Setting, /) -> Generator[Server]:
         with (
             empty_postgres(setting.storage) as own,
-            ours(msgspec.structs.replace(setting, storage=own, backend=backend)) as server,
+            ours(msgspec.structs.replace(setting, storage=own, backend=backend, workers=workers)) as server,
         ):
             yield server
 
-    return open_server
+    name = f"msilo, {backend}" if workers == 1 else f"msilo, {backend}, {workers} workers"
+    return _Subject(name, open_server, True, workers)
 
 
 def _rounded(value: float) -> float:

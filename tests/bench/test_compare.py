@@ -16,15 +16,17 @@ def test_compare(postgres_server_url: str, tmp_path: Path) -> None:
     cases = ["store", "deliver to one", "mixed"]
     *runs, line = bench_lines(
         "compare", "--storage", postgres_server_url, "--count", "60", "--rounds", "1", "--children", "2",
-        "--window", "20", "--plot", str(path), *(f"--only={case}" for case in cases),
+        "--window", "20", "--workers", "1", "--workers", "2", "--plot", str(path),
+        *(f"--only={case}" for case in cases),
     )  # fmt: skip
-    servers = ["kamailio, 2 children", "msilo, asyncio"]
+    servers = ["kamailio, 2 children", "msilo, asyncio", "msilo, asyncio, 2 workers"]
     assert [(run["benchmark"], run["server"]) for run in runs if run["benchmark"] != "floor"] == [
         (case, server) for case in cases for server in servers
     ]
     delivered = [(run["delivered"], run["missing"]) for run in runs if run["benchmark"] == "deliver to one"]
-    assert delivered == [(60, 0), (60, 0)]
-    (ratios,) = line["ratios"].values()
+    assert delivered == [(60, 0)] * 3
+    assert list(line["ratios"]) == servers[1:]
+    ratios = line["ratios"][servers[1]]
     assert {measure.partition(":")[0] for measure in ratios} == set(cases)
     stored = {run["server"]: run["rate_per_s"] for run in runs if run["benchmark"] == "store"}
     ratio = ratios["store: rate_per_s"]["ratio"]["median"]
