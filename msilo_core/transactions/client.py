@@ -19,6 +19,10 @@ from msilo_core.transport import sent_by
 __all__ = ["CLIENT_TABLE", "ClientEvent", "ClientState", "ClientTransaction", "ClientTransactions", "ClientUser"]
 
 
+# Timer K ends are rounded up, so that thousands of transactions cost ten wake-ups a second, none of them a long one.
+_K_GRAIN_MS = 100
+
+
 class ClientState(IntEnum):
     """States of figure 6."""
 
@@ -263,8 +267,10 @@ class ClientTransactions:
         self._completed[transaction.branch] = transaction
         if len(self._completed) > self._limits.finished_transactions_max:
             self.forget(next(iter(self._completed.values())))
-        wait_k_ms = 0 if transaction.flow.is_stream else self._t4_ms
-        self._deadlines.arm(transaction.branch, now.mono_ms + wait_k_ms)
+        ends_ms = now.mono_ms
+        if not transaction.flow.is_stream:
+            ends_ms = -(-(ends_ms + self._t4_ms) // _K_GRAIN_MS) * _K_GRAIN_MS
+        self._deadlines.arm(transaction.branch, ends_ms)
 
     def forget(self, transaction: ClientTransaction) -> None:
         """Remove every trace."""

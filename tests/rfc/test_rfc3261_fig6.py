@@ -16,7 +16,7 @@ from msilo_core.transactions import (
     ServerEvent,
     ServerState,
 )
-from tests.rfc.transactions import CONFIG, LIMITS, TCP, UDP, Notebook, at, response
+from tests.rfc.transactions import CONFIG, LIMITS, T4_MS, TCP, UDP, Notebook, at, response
 
 BRANCH = "z9hG4bKone"
 
@@ -71,7 +71,7 @@ class Layer:
                 return [action for action in actions if not isinstance(action, Send)]
             case ClientEvent.TIMER_K:
                 return (
-                    [*self.layer.handle_timeout(at(5_001))] if self.transaction.state is ClientState.COMPLETED else []
+                    [*self.layer.handle_timeout(at(5_100))] if self.transaction.state is ClientState.COMPLETED else []
                 )
             case ClientEvent.PROVISIONAL:
                 return self.receive(100)
@@ -136,6 +136,24 @@ def test_on_a_stream_nothing_is_repeated_and_timer_k_is_zero() -> None:
     layer.handle_timeout(at(7))
     assert layer.find(response(200)) is None
     assert user.told == [(200, True)]
+
+
+def test_timer_k_waits_t4_on_datagrams_and_many_end_together() -> None:
+    layer = ClientTransactions(CONFIG, LIMITS)
+    branches = [f"z9hG4bK{number}" for number in range(200)]
+    for number, branch in enumerate(branches):
+        layer.begin(branch, "MESSAGE", UDP, b"request", Notebook(), at(number))
+        transaction = layer.find(response(200, branch))
+        assert transaction is not None
+        layer.receive(transaction, response(200, branch), at(number))
+    wake_ups = 0
+    while (at_ms := layer.next_timeout()) is not None:
+        before = {number for number, branch in enumerate(branches) if layer.find(response(200, branch))}
+        layer.handle_timeout(at(at_ms))
+        after = {number for number, branch in enumerate(branches) if layer.find(response(200, branch))}
+        assert all(number + T4_MS <= at_ms < number + T4_MS + 100 for number in before - after)
+        wake_ups += 1
+    assert wake_ups == 3
 
 
 def test_closed_stream_fails_what_waits_on_it_and_nothing_else() -> None:
