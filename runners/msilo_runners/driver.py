@@ -211,13 +211,17 @@ class Driver:
 
     async def _serve(self, bound: UdpSocket) -> NoReturn:
         receive = self._machine.receive_datagram
-        while True:
-            datagrams = await bound.receive(self._limits.datagrams_per_wakeup_max)
-            now = read_clock()
-            actions: list[object] = []
-            for data, remote, local in datagrams:
-                actions += self._ask(receive, data, Flow("udp", local, remote), now)
-            self.perform(actions, now)
+        with bound.watched() as wait:
+            while True:
+                await wait()
+                datagrams = await bound.receive(self._limits.datagrams_per_wakeup_max)
+                if not datagrams:
+                    continue
+                now = read_clock()
+                actions: list[object] = []
+                for data, remote, local in datagrams:
+                    actions += self._ask(receive, data, Flow("udp", local, remote), now)
+                self.perform(actions, now)
 
     async def _take_over(self, exchange: Exchange) -> NoReturn:
         exchange.announce()

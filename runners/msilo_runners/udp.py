@@ -1,7 +1,7 @@
 """A UDP socket that is drained: many datagrams for each wake-up of the event loop.
 
 The event loops' own datagram transports cost four to ten times as much for each packet, so this is a raw
-non-blocking socket and :func:`anyio.wait_readable`. One task receives; whoever has something to send does it
+non-blocking socket that is watched. One task receives; whoever has something to send does it
 at once, and only when the socket takes no more do datagrams wait for the task that writes.
 """
 
@@ -13,6 +13,7 @@ import struct
 import sys
 from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Final, NoReturn
 
@@ -20,6 +21,7 @@ import anyio
 
 from msilo_core import Address
 from msilo_runners.logs import Throttle
+from msilo_runners.watch import Wait, watched
 
 __all__ = ["UdpSocket", "is_unspecified", "open_udp", "share_port"]
 
@@ -64,15 +66,18 @@ class UdpSocket:
         """Whether nothing waits to be sent."""
         return not self._outbox
 
+    def watched(self) -> AbstractContextManager[Wait]:
+        """Return what waits until there are datagrams: see :func:`msilo_runners.watch.watched`."""
+        return watched(self._socket)
+
     async def receive(self, datagrams_max: int) -> list[tuple[bytes, Address, Address]]:
-        """Wait for datagrams and take those that are there, at most `datagrams_max`; it may be none.
+        """Take the datagrams that are there, at most `datagrams_max`; it may be none.
 
         Returns:
             For each its octets, where it came from, and our address that it came to: of a socket bound to all, the one
             that its peer knows, which an answer leaves from (RFC 3581 section 4) and which stands in Via headers (RFC
             3261 section 18.1.1), where an unspecified one names nobody.
         """
-        await anyio.wait_readable(self._socket)
         datagrams: list[tuple[bytes, Address, Address]] = []
         receive = self._receive_with_destination if self._is_on_all else self._receive
         try:
