@@ -77,7 +77,7 @@ def test_sender_is_told_that_it_is_stored_and_that_it_was_refused(server: Servic
 def test_sender_who_was_away_is_told_that_it_expired(server: Service, storage: str) -> None:
     with Peer(server.tcp, "tcp") as alice:
         message_id = unique()
-        assert alice.exchange(asking(alice, message_id, expires_s=1)).status == 202
+        assert alice.exchange(asking(alice, message_id, expires_s=2)).status == 202
         assert status_in(alice.take(1)[0]) == (message_id, "stored")
     wait_until_empty(storage, "bob")
     with Peer(server.tcp, "tcp") as alice:
