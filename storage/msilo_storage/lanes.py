@@ -55,6 +55,9 @@ class Connector:
             would hide the others.
         name: the application name that PostgreSQL shows, unless the URL has one.
         timeout_s: for each host.
+
+    Raises:
+        LocalError: the URL cannot be read.
     """
 
     def __init__(self, url: str, *, name: str, timeout_s: float) -> None:
@@ -68,14 +71,14 @@ class Connector:
         Raises:
             Unavailable: no host answers as it should.
             SchemaError: the database does not exist, or we may not use it.
-            LocalError: asyncpg does not understand the URL.
+            LocalError: the URL cannot be read, or asyncpg does not understand what it says.
         """
         failure: StorageError | None = None
         for url in tuple(self._urls):
             try:
                 connection = await self._connect(url, statement_timeout_s)
-            except ValueError as error:
-                raise LocalError(_text(error)) from error
+            except asyncpg.ClientConfigurationError as error:
+                raise LocalError(f"{_text(error)}: mend the URL {redact(url)}") from None
             except TimeoutError:
                 failure = Unavailable(f"PostgreSQL did not answer within {self._timeout_s:g} s: {_is_it_up(url)}")
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
@@ -85,6 +88,9 @@ class Connector:
                     failure = Unavailable(f"{_text(error)}: {_is_it_up(url)}")
                 else:
                     failure = Unavailable(f"{_text(error)}: try again, or see the log of the server of {redact(url)}")
+            except ValueError:
+                # What it says may be a piece of a password that was taken for something else.
+                raise LocalError(_unreadable(url)) from None
             else:
                 self._urls.remove(url)
                 self._urls.insert(0, url)
@@ -305,6 +311,13 @@ def _is_it_up(url: str) -> str:
     return f"is the server of {redact(url)} up?"
 
 
+def _unreadable(url: str) -> str:
+    return (
+        f"PostgreSQL: {redact(url)} cannot be read: in a name or a password write %40, %2F, %3F and %23 in place of "
+        "@, /, ? and #, and the port in digits"
+    )
+
+
 def _text(error: Exception) -> str:
     # Further lines hold details and hints, and perhaps data of a message.
     lines = str(error).splitlines() or [type(error).__name__]
@@ -346,4 +359,7 @@ def _one_for_each_host(url: str) -> list[str]:
     scheme, slashes, rest = url.partition("//")
     end = min((rest.find(mark) for mark in "/?" if mark in rest), default=len(rest))
     userinfo, at, hosts = rest[:end].rpartition("@")
+    if "@" in userinfo:
+        # For asyncpg the host begins behind the first.
+        raise LocalError(_unreadable(url))
     return [f"{scheme}{slashes}{userinfo}{at}{host}{rest[end:]}" for host in hosts.split(",")]

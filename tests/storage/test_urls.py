@@ -55,6 +55,22 @@ def test_what_is_no_storage_url(url: str, complaint: str) -> None:
     assert "s3cret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("password", ["s3/cret", "s3#cret", "s3?cret", "s3@cret"])
+async def test_what_must_be_escaped_in_a_password(password: str) -> None:
+    with pytest.raises(LocalError, match="in a name or a password write %40, %2F, %3F and %23") as caught:
+        async with open_store(f"postgresql://alice:{password}@127.0.0.1:1/msilo"):
+            pass
+    assert "s3" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+async def test_what_the_driver_does_not_know() -> None:
+    with pytest.raises(LocalError, match=r"sslmode.*: mend the URL postgresql://alice:\*\*\*@127\.0\.0\.1:1/msilo"):
+        async with open_store("postgresql://alice:s3cret@127.0.0.1:1/msilo?sslmode=perhaps"):
+            pass
+
+
 def test_without_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     find_spec = importlib.util.find_spec
 
