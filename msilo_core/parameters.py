@@ -203,7 +203,7 @@ _RANGES: Final = {
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _OUR_COLUMNS: Final = (
     "cseq", "from_tag", "from_hdr", "to_hdr", "date_hdr", "repeats", "attempts", "reached", "next_time", "imdn",
-    "last_status", "reason", "lease_node", "lease_until",
+    "last_status", "reason", "taken_by", "lease_node", "lease_until",
 )  # fmt: skip
 _HEADER_LINE: Final = re.compile(r"([A-Za-z0-9\-.!%*_+`'~]+)[ \t]*:([^\r\n\0]*)")
 _NOT_EXTRA: Final = frozenset(

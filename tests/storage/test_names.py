@@ -8,7 +8,7 @@ import pytest
 from msilo_core.errors import LocalError, SchemaError
 from msilo_core.parameters import SiloConfig
 from msilo_storage import TableNames, create_schema, open_store
-from msilo_storage.tables import Sql
+from msilo_storage.tables import OUR_COLUMNS, Sql
 from tests.storage.values import HOSTILE_NAMES, append, bind, binding, message
 
 
@@ -34,6 +34,12 @@ def test_each_parameter_names_its_column() -> None:
         table="t", id="a", src_addr="b", dst_addr="c", username="d", domain="e", inc_time="f", exp_time="g",
         snd_time="h", ctype="i", body="j", extra_hdrs="k", callid="l", status="m",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("column", OUR_COLUMNS)
+def test_no_parameter_may_name_a_column_of_ours(column: str) -> None:
+    with pytest.raises(LocalError, match=f"sc_body = '{column}' is the column of msilo itself too: give another name"):
+        SiloConfig(sc_body=column)
 
 
 @pytest.mark.parametrize(
