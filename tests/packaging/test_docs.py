@@ -20,13 +20,14 @@ from msilo_runners import settings
 from msilo_runners.cli import msilo
 from msilo_runners.settings import Settings, parse_settings
 from msilo_storage import UserFile
+from msilo_storage.tables import OUR_COLUMNS
 from tests.runners.peer import Peer
 
 _ROOT = Path(__file__).parents[2]
 _DOCS = _ROOT / "docs"
-_SIP, _SETTINGS, _RUNNER, _KAMAILIO, _PROMISE, _WORKERS = (
+_SIP, _SETTINGS, _RUNNER, _KAMAILIO, _PROMISE, _WORKERS, _OPERATING = (
     (_DOCS / name).read_text()
-    for name in ("sip.md", "settings.md", "runner.md", "kamailio.md", "promise.md", "workers.md")
+    for name in ("sip.md", "settings.md", "runner.md", "kamailio.md", "promise.md", "workers.md", "operating.md")
 )
 
 
@@ -134,6 +135,12 @@ def test_every_row_of_a_table_names_a_test() -> None:
     rows = [line for line in _SIP.splitlines() if re.match(r"\| (?:RFC )?[0-9]", line)]
     assert len(rows) > 200
     assert [row for row in rows if not re.fullmatch(r"(?:\|[^|]+){3}\|(?: `tests/[\w/.:]+`,?)+ \|", row)] == []
+
+
+def test_every_column_of_ours_has_a_meaning() -> None:
+    (columns,) = re.findall(r"^## What the columns mean\n(.*?)^## ", _OPERATING, re.MULTILINE | re.DOTALL)
+    rows = [re.findall(r"`(\w+)`", line.split("|")[1]) for line in columns.splitlines() if line.startswith("| `")]
+    assert {name for row in rows for name in row} == {"status", *OUR_COLUMNS}
 
 
 def test_every_option_that_is_named_is_there() -> None:
