@@ -44,9 +44,7 @@ class AuthConfig(msgspec.Struct, frozen=True, kw_only=True):
         if not self.algorithms or len(set(self.algorithms)) < len(self.algorithms):
             raise LocalError(f"algorithms = {list(self.algorithms)} is out of range: give one or more, each once")
         if not 1 <= self.nonce_lifetime_s <= DELTA_SECONDS_MAX:
-            raise LocalError(
-                f"nonce_lifetime_s = {self.nonce_lifetime_s} is out of range: give 1 to {DELTA_SECONDS_MAX}"
-            )
+            raise LocalError(f"nonce_lifetime = {self.nonce_lifetime_s} is out of range: give 1 to {DELTA_SECONDS_MAX}")
 
 
 class Account(msgspec.Struct, frozen=True, gc=False):

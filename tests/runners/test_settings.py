@@ -317,7 +317,7 @@ def test_a_list_may_be_emptied_on_the_command_line() -> None:
             "auth.algorithms = ['MD5', 'MD5'] is out of range: give one or more, each once",
         ),
         ("[auth]\nalgorithms = []", "auth.algorithms = [] is out of range: give one or more, each once"),
-        ("[auth]\nnonce_lifetime = 0", "auth.nonce_lifetime_s = 0 is out of range: give 1 to 4294967295"),
+        ("[auth]\nnonce_lifetime = 0", "auth.nonce_lifetime = 0 is out of range: give 1 to 4294967295"),
         ("[auth]\nuser = 1", "auth.user is not a known key: did you mean auth.users?"),
         ("[storage]\nurl = 1", "storage.url = 1 does not fit: give a text in quotes"),
         ("[limits]\nbatch_mx = 1", "limits.batch_mx is not a known key: did you mean limits.batch_max?"),
