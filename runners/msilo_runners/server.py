@@ -241,6 +241,8 @@ class _Opening:
     async def __aenter__(self) -> Storage:
         try:
             return await self._store.__aenter__()
+        except LocalError as error:
+            raise SettingsError(str(error)) from None
         except StorageError as error:
             raise StartError(str(error)) from None
 

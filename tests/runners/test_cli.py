@@ -88,6 +88,22 @@ def until(is_true: Callable[[], object], within_s: float = 10) -> None:
 
 class TestMistakes:
     @pytest.mark.parametrize(
+        ("settings", "complaint"),
+        [
+            ('[storage]\nurl = "msilo.db"', "'msilo.db' is not a storage URL: give memory:, sqlite:///relative.db, .*"),
+            ('[msilo]\ndb_table = "version"', "db_table = 'version' is another table: give another name"),
+        ],
+    )
+    def test_config_check_says_what_serve_would_not_understand(
+        self, settings: str, complaint: str, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "msilo.toml"
+        path.write_text(settings)
+        done = run_msilo("config", "check", str(path))
+        assert (done.returncode, done.stdout) == (2, "")
+        assert re.fullmatch(f"msilo: error: {path}: {complaint}\n", done.stderr)
+
+    @pytest.mark.parametrize(
         ("arguments", "complaint"),
         [
             ([], "no command was given: see 'msilo --help'"),

@@ -100,6 +100,8 @@ class TestBeginning:
             await Server(ServerConfig(listen=(UDP,), storage=f"sqlite:///{tmp_path}/no/x.db")).__aenter__()
         with pytest.raises(SettingsError, match="'mysql:x' is not a storage URL"):
             await Server(ServerConfig(listen=(UDP,), storage="mysql:x")).__aenter__()
+        with pytest.raises(SettingsError, match=r"postgresql://me:\*\*\*@127\.0\.0\.1/msilo cannot be read"):
+            await Server(ServerConfig(listen=(UDP,), storage="postgresql://me:s3/cret@127.0.0.1/msilo")).__aenter__()
 
     @pytest.mark.parametrize("uri", ["udp://0.0.0.0:0", "tcp://[::]:0"])
     @pytest.mark.parametrize("trusted", [None, ()])

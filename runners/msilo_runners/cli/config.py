@@ -5,11 +5,13 @@ from pathlib import Path
 
 import click
 
+from msilo_core import LocalError
 from msilo_runners.errors import SettingsError
 from msilo_runners.kamailio import import_kamailio, parse_define_option
 from msilo_runners.kamailio.zone import machine_zone
 from msilo_runners.logs import printable
 from msilo_runners.settings import read_settings
+from msilo_storage import TableNames, open_store
 
 __all__ = ["config"]
 
@@ -22,8 +24,16 @@ def config() -> None:
 @config.command()
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
 def check(file: Path) -> None:
-    """Read FILE as `msilo serve --config FILE` does, and say whether it can be understood."""
-    read_settings(file)
+    """Read FILE as `msilo serve --config FILE` does, and say whether it can be understood.
+
+    Nothing is opened: what is not there, or cannot be reached, only `msilo serve` finds out.
+    """
+    server = read_settings(file).server
+    try:
+        # Nothing is opened before it is entered.
+        open_store(server.storage, names=TableNames.of(server.silo))
+    except LocalError as error:
+        raise SettingsError(f"{file}: {error}") from None
     click.echo(f"{printable(str(file))}: ok")
 
 
