@@ -4,7 +4,7 @@ import logging
 import re
 import sys
 import time
-from typing import Final
+from typing import Any, Final
 
 __all__ = ["OneLineFormatter", "Throttle", "log_to_stderr", "printable"]
 
@@ -44,6 +44,10 @@ class OneLineFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
         record.message = printable(record.message)
         return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802  # logging's name
+        # The text of an exception may be a peer's.
+        return "\n".join(map(printable, super().formatException(ei).split("\n")))
 
 
 def log_to_stderr(level: int = logging.INFO, prefix: str = "") -> None:

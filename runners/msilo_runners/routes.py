@@ -1,13 +1,19 @@
-"""Route functions of the operator's own, found by name."""
+"""Route functions of the operator's own: found by name, and complained about when they raise."""
 
 import importlib
+import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
-from msilo_core import Route
+from msilo_core import Call, Route
 from msilo_runners.errors import SettingsError
+from msilo_runners.logs import Throttle
 
-__all__ = ["load_route"]
+__all__ = ["load_route", "with_log"]
+
+logger = logging.getLogger(__name__)
 
 
 def load_route(name: str) -> Route:
@@ -39,3 +45,34 @@ def load_route(name: str) -> Route:
     except Exception as error:
         raise SettingsError(f"route {name!r}: cannot make one: {type(error).__name__}: {error}") from error
     return route
+
+
+def with_log(route: Route) -> Route:
+    """Return `route` with a line in the log, and the traceback, for what its functions raise.
+
+    The engine answers 500 and counts it in `Statistics.route_errors`, but has no log. The sender of a request may bring
+    it on again and again: see :class:`msilo_runners.logs.Throttle`.
+    """
+    throttle = Throttle()
+    raised = 0
+
+    def run(function: Callable[[Call], None], call: Call) -> None:
+        nonlocal raised
+        try:
+            function(call)
+        except Exception:
+            raised += 1
+            if throttle.admit():
+                logger.exception("bug: a route function raised; %d times so far", raised)
+            raise
+
+    class WithLog:
+        uses_location: ClassVar[bool] = route.uses_location
+
+        def request_route(self, call: Call) -> None:
+            run(route.request_route, call)
+
+        def failure_route(self, call: Call) -> None:
+            run(route.failure_route, call)
+
+    return WithLog()

@@ -29,6 +29,7 @@ from msilo_runners.addresses import TransportAddress, parse_transport_address
 from msilo_runners.batches import BatchCounts, Batches
 from msilo_runners.driver import Driver, TransportStatistics, read_clock
 from msilo_runners.errors import SettingsError, StartError
+from msilo_runners.routes import with_log
 from msilo_runners.seats import Seat
 from msilo_runners.settings import STORE, ServerConfig
 from msilo_storage import Storage, TableNames, UserFile, Users, open_store
@@ -60,7 +61,8 @@ class Server:
 
     Args:
         config: where to listen, what to serve, where to store; the defaults of :class:`ServerConfig` if None.
-        route: what becomes of a request; the one of the configured role if None.
+        route: what becomes of a request; the one of the configured role if None. What it raises is logged, and the
+            request answered 500.
         seat: that of a worker, which shares the addresses with others; it has opened them. For ``msilo serve``.
 
     Attributes:
@@ -195,8 +197,8 @@ class Server:
 
     def _chosen_route(self) -> Route:
         if self._route is not None:
-            return self._route
-        return SiloRoute() if self._config.role == "silo" else ServerRoute()
+            return with_log(self._route)
+        return with_log(SiloRoute() if self._config.role == "silo" else ServerRoute())
 
     def _listen(self) -> list[TransportAddress]:
         if self._seat is not None:

@@ -25,6 +25,10 @@ class NoRoute:
     def request_route(self, call):
         pass
 
+class Raising(ServerRoute):
+    def request_route(self, call):
+        raise ValueError(f"no rule for {call.request.body.decode()}")
+
 number = 5
 """
 
@@ -75,3 +79,16 @@ def test_server_with_a_route_of_its_own(tmp_path: Path) -> None:
     service = Service(tmp_path, "--route", "own_routes:Refusing", storage=storage)
     with service, Peer(service.address("udp"), "udp") as alice:
         assert alice.exchange(alice.message("bob", b"a question")).status == 603
+
+
+def test_what_a_route_raises_is_in_the_log(tmp_path: Path) -> None:
+    (tmp_path / "own_routes.py").write_text(ROUTE)
+    service = Service(tmp_path, "--route", "own_routes:Raising", storage="memory:")
+    with service, Peer(service.address("udp"), "udp") as alice:
+        for _ in range(3):
+            assert alice.exchange(alice.message("bob", b"\x1b[2J")).status == 500
+    log = service.log.read_text()
+    # Once for all that come within ten seconds.
+    assert log.count("ERROR bug: a route function raised; 1 times so far\n") == log.count("Traceback") == 1
+    assert "own_routes.py" in log
+    assert "ValueError: no rule for \\x1b[2J\n" in log
