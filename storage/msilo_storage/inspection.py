@@ -1,6 +1,7 @@
 """What a database has, compared with what it must have, and what an operator is told of it."""
 
 import re
+import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final, TypeAlias
 
@@ -29,6 +30,7 @@ __all__ = [
     "check_schema",
     "check_upgradable",
     "examination_of",
+    "remedy",
     "statements_needed",
 ]
 
@@ -109,13 +111,13 @@ def check_schema(url: str, dialect: Dialect, sql: Sql, found: Found) -> None:
     missing = _missing(dialect, sql, found)
     if missing:
         command = "upgrade" if found.columns[sql.names.table] else "init"
-        raise SchemaError(f"{url} lacks {', '.join(missing)}: {_remedy(command, url, sql.names)}")
+        raise SchemaError(f"{url} lacks {', '.join(missing)}: {remedy(command, url, sql.names)}")
     if found.denied:
         raise SchemaError(f"the user of {url} lacks {', '.join(found.denied)}: GRANT it as the owner of the table")
     if found.version is None:
         raise SchemaError(
             f"table {sql.names.table} of {url} has no version, not {SCHEMA_VERSION}: "
-            f"{_remedy('upgrade', url, sql.names)}"
+            f"{remedy('upgrade', url, sql.names)}"
         )
 
 
@@ -211,6 +213,8 @@ def _part(names: TableNames, columns: Collection[str], found: Found) -> Part:
     return Part(len(columns), tuple(column for column in wanted if present and column not in present))
 
 
-def _remedy(command: str, url: str, names: TableNames) -> str:
+def remedy(command: str, url: str, names: TableNames) -> str:
+    """Return what to run on a database; `url` has no password."""
     config = "" if names == DEFAULT_NAMES else " --config FILE"
-    return f"run `msilo db {command} --storage {url}{config}`"
+    # As a shell takes it: with several parameters there is a & in it.
+    return f"run `msilo db {command} --storage {shlex.quote(url)}{config}`"

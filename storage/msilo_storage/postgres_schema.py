@@ -8,7 +8,7 @@ from typing import Final
 import asyncpg
 
 from msilo_core.errors import SchemaError, StorageError, Unavailable
-from msilo_storage.inspection import Found, Progress, check_upgradable, statements_needed
+from msilo_storage.inspection import Found, Progress, check_upgradable, remedy, statements_needed
 from msilo_storage.lanes import Connection, Connector, transaction
 from msilo_storage.tables import Sql, TableNames, columns_of_tables
 
@@ -116,7 +116,7 @@ class Upgrade:
         names = self._sql.names
         found = await found_in(connection, names)
         if self._only_existing and not found.columns[names.table]:
-            raise SchemaError(f"{self._url} lacks table {names.table}: run `msilo db init --storage {self._url}`")
+            raise SchemaError(f"{self._url} lacks table {names.table}: {remedy('init', self._url, names)}")
         check_upgradable(self._url, names, found)
         statements = statements_needed("postgres", self._sql, found)
         if not statements:

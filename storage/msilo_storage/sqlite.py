@@ -52,7 +52,7 @@ from msilo_core.users import User
 from msilo_storage import sqlite_operators as operators
 from msilo_storage import sqlite_work as work
 from msilo_storage.bridge import Worker
-from msilo_storage.inspection import Examination, Progress, check_schema, examination_of
+from msilo_storage.inspection import Examination, Progress, check_schema, examination_of, remedy
 from msilo_storage.operators import SWEEP_ROWS_MAX, Entry, Sweep, Totals
 from msilo_storage.protocol import StorageReport
 from msilo_storage.rules import (
@@ -272,9 +272,14 @@ class SqliteStorage:
         while True:
             try:
                 connection.execute("PRAGMA journal_mode = WAL")
-            except sqlite3.OperationalError as error:
+            except sqlite3.DatabaseError as error:
                 # Extended result codes keep the primary one in the low octet.
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline_s:
+                code = error.sqlite_errorcode & 0xFF
+                if code == sqlite3.SQLITE_NOTADB:
+                    raise SchemaError(
+                        f"{self._path} is not an SQLite database: give the name of one, or of a file that is not there"
+                    ) from error
+                if code != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline_s:
                     raise
                 time.sleep(_BUSY_POLL_S)
             else:
@@ -303,7 +308,7 @@ class SqliteStorage:
             except OSError as error:
                 raise SchemaError(f"{path} cannot be written: {error.strerror}") from error
         elif not path.exists():
-            raise SchemaError(f"there is no {path}: run `msilo db init --storage {self._url}`")
+            raise SchemaError(f"there is no {path}: {remedy('init', self._url, self._sql.names)}")
         connection = sqlite3.connect(path, timeout=self._busy_timeout_s, isolation_level=None)
         # A row that another program wrote may hold any octets.
         connection.text_factory = _decoded

@@ -6,7 +6,7 @@ from contextlib import closing
 from typing import Final
 
 from msilo_core.errors import SchemaError
-from msilo_storage.inspection import Found, Progress, check_upgradable, statements_needed
+from msilo_storage.inspection import Found, Progress, check_upgradable, remedy, statements_needed
 from msilo_storage.tables import Sql, TableNames, columns_of_tables, schema_statements
 
 __all__ = ["found_in", "make_schema"]
@@ -36,7 +36,7 @@ def make_schema(
     names = sql.names
     found = found_in(connection, names)
     if only_existing and not found.columns[names.table]:
-        raise SchemaError(f"{url} lacks table {names.table}: run `msilo db init --storage {url}`")
+        raise SchemaError(f"{url} lacks table {names.table}: {remedy('init', url, names)}")
     check_upgradable(url, names, found)
     statements = [*_columns_to_add(sql, found), *statements_needed("sqlite", sql, found)]
     for place, statement in enumerate(statements, start=1):

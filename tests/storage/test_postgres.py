@@ -479,7 +479,9 @@ async def test_a_url_that_is_none(url: str) -> None:
 class TestSchema:
     async def test_without_tables(self, postgres_url: str) -> None:
         url = postgres_url.replace("postgres@", "postgres:s3cret@")
-        with pytest.raises(SchemaError, match=r"lacks table silo, .*: run `msilo db init --storage postgres") as caught:
+        with pytest.raises(
+            SchemaError, match=r"lacks table silo, .*: run `msilo db init --storage 'postgres"
+        ) as caught:
             async with open_store(url):
                 pass
         assert "s3cret" not in str(caught.value)

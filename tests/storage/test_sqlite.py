@@ -229,7 +229,7 @@ class TestOpening:
     @pytest.mark.parametrize("content", ["Dear diary, " * 1000, "SQLite format 3\0" * 100], ids=["text", "damaged"])
     async def test_something_else_in_its_place(self, path: Path, content: str) -> None:
         fill(path, content)
-        with pytest.raises(SchemaError, match=r"not a database|malformed"):
+        with pytest.raises(SchemaError, match=r"msilo\.db is not an SQLite database: give the name of one|malformed"):
             async with SqliteStorage(path):
                 pass
         assert content_of(path) == content

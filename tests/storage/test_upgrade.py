@@ -1,5 +1,6 @@
 """Kamailio's table brought up to ours, and what an operator is told of a database that is not ready."""
 
+import shlex
 import sqlite3
 from collections.abc import Callable, Generator
 from contextlib import closing
@@ -153,8 +154,10 @@ class TestUpgrade:
         assert found & {"silo_retry_idx", "silo_again_idx"} == {"silo_again_idx"}
 
     async def test_where_there_is_nothing_to_upgrade(self, kamailio: Kamailio) -> None:
-        with pytest.raises(SchemaError, match=r"lacks table silo: run `msilo db init --storage "):
+        with pytest.raises(SchemaError, match=r"lacks table silo: run `msilo db init --storage [^ ]+`$"):
             await upgrade_schema(kamailio.url)
+        with pytest.raises(SchemaError, match=r"lacks table order: run `msilo db init --storage .+ --config FILE`$"):
+            await upgrade_schema(kamailio.url, names=HOSTILE_NAMES)
 
     async def test_in_memory_there_is_nothing_to_do(self) -> None:
         await upgrade_schema("memory:")
@@ -292,7 +295,8 @@ class TestExamine:
         assert report.ours.missing == OUR_COLUMNS
         assert report.tables.missing == ("order_location", "subscriber")
         assert len(report.indexes.missing) == report.indexes.count
-        assert report.complaint.endswith(f": run `msilo db upgrade --storage {kamailio.url} --config FILE`")
+        url = shlex.quote(kamailio.url)
+        assert report.complaint.endswith(f": run `msilo db upgrade --storage {url} --config FILE`")
 
     async def test_one_that_is_ready(self, kamailio: Kamailio) -> None:
         await create_schema(kamailio.url)
@@ -316,6 +320,8 @@ class TestExamine:
     async def test_where_there_is_none(self, tmp_path: Path) -> None:
         with pytest.raises(SchemaError, match="there is no "):
             await examine(f"sqlite:///{tmp_path / 'none.db'}")
+        with pytest.raises(SchemaError, match=r"there is no .*: run `msilo db init .* --config FILE`$"):
+            await examine(f"sqlite:///{tmp_path / 'none.db'}", names=HOSTILE_NAMES)
         with pytest.raises(LocalError, match="gone when its program ends"):
             await examine("memory:")
         assert list(tmp_path.iterdir()) == []
