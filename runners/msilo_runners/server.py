@@ -57,7 +57,7 @@ class Server:
 
     Leaving it stops taking new requests, waits until what is under way has ended, `grace_s` at most, and
     closes everything. When it is left because it is cancelled it ends at once; what was answered 202 is
-    durable in any case.
+    durable in any case. Once left, it may be entered again.
 
     Args:
         config: where to listen, what to serve, where to store; the defaults of :class:`ServerConfig` if None.
@@ -83,7 +83,6 @@ class Server:
         self._config = config if config is not None else ServerConfig()
         self._route = route
         self._seat = seat
-        self._is_drained = False
 
     async def __aenter__(self) -> Self:
         """Open the store, bind the sockets, and begin.
@@ -100,6 +99,7 @@ class Server:
         seat = self._seat
         engine_config = config.engine_config(new_node() if seat is None else seat.node)
         exchange = None
+        self._is_drained = False
         if seat is not None:
             engine_config = msgspec.structs.replace(engine_config, worker=seat.worker)
             exchange = seat.exchange

@@ -184,10 +184,14 @@ class TestEnding:
         async with Server(ServerConfig(listen=tuple(addresses), storage="memory:")):
             pass
 
-    async def test_what_is_under_way_is_finished(self, tmp_path: Path) -> None:
-        config = ServerConfig(listen=(UDP,), storage=f"sqlite:///{tmp_path}/x.db", grace_s=20)
+    @pytest.mark.parametrize("has_served", [False, True])
+    async def test_what_is_under_way_is_finished(self, tmp_path: Path, has_served: bool) -> None:
+        served = Server(ServerConfig(listen=(UDP,), storage=f"sqlite:///{tmp_path}/x.db", grace_s=20))
+        if has_served:
+            async with served:
+                pass
         with UdpPeer() as peer, closing(sqlite3.connect(tmp_path / "x.db", isolation_level=None)) as other:
-            async with anyio.create_task_group() as tasks, Server(config) as server:
+            async with anyio.create_task_group() as tasks, served as server:
                 address = address_of(server)
                 # Somebody else writes, so that our commit has to wait.
                 other.execute("BEGIN IMMEDIATE")
