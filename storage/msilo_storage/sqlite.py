@@ -11,7 +11,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -275,10 +275,8 @@ class SqliteStorage:
             except sqlite3.DatabaseError as error:
                 # Extended result codes keep the primary one in the low octet.
                 code = error.sqlite_errorcode & 0xFF
-                if code == sqlite3.SQLITE_NOTADB:
-                    raise SchemaError(
-                        f"{self._path} is not an SQLite database: give the name of one, or of a file that is not there"
-                    ) from error
+                if code in _UNUSABLE:
+                    raise SchemaError(f"{self._path} {_UNUSABLE[code]}") from error
                 if code != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline_s:
                     raise
                 time.sleep(_BUSY_POLL_S)
@@ -292,27 +290,32 @@ class SqliteStorage:
         return connection
 
     def _connect(self) -> sqlite3.Connection:
+        try:
+            self._look_for_file()
+        except OSError as error:
+            raise SchemaError(f"{self._path} cannot be written: {error.strerror}") from error
+        try:
+            connection = sqlite3.connect(self._path, timeout=self._busy_timeout_s, isolation_level=None)
+        except sqlite3.OperationalError as error:
+            raise SchemaError(f"{self._path} {_UNUSABLE[sqlite3.SQLITE_CANTOPEN]}") from error
+        # A row that another program wrote may hold any octets.
+        connection.text_factory = _decoded
+        return connection
+
+    def _look_for_file(self) -> None:
         path = self._path
         if not path.parent.is_dir():
             raise SchemaError(f"the directory {path.parent} does not exist: create it")
         if path.is_dir():
             raise SchemaError(f"{path} cannot be written: it is a directory")
         if self._create:
-            try:
-                # What people write to each other is nobody else's business; SQLite itself would ask the umask. A
-                # file that is there must not be opened: closing it would drop the locks that this process holds
-                # on it for SQLite, and another program would take away the log under us.
+            # What people write to each other is nobody else's business; SQLite itself would ask the umask. A file that
+            # is there must not be opened: closing it would drop the locks that this process holds on it for SQLite,
+            # and another program would take away the log under us.
+            with suppress(FileExistsError):
                 os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
-            except FileExistsError:
-                pass
-            except OSError as error:
-                raise SchemaError(f"{path} cannot be written: {error.strerror}") from error
         elif not path.exists():
             raise SchemaError(f"there is no {path}: {remedy('init', self._url, self._sql.names)}")
-        connection = sqlite3.connect(path, timeout=self._busy_timeout_s, isolation_level=None)
-        # A row that another program wrote may hold any octets.
-        connection.text_factory = _decoded
-        return connection
 
     def _check_schema(self, connection: sqlite3.Connection) -> None:
         check_schema(self._url, "sqlite", self._sql, found_in(connection, self._sql.names))
@@ -459,6 +462,14 @@ def _mapped_errors() -> Generator[None]:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         raise _ERRORS.get(code, Unavailable)(f"SQLite: {error}") from error
 
+
+# What is wrong with a file that is opened, by the primary result code.
+_NOT_WRITABLE: Final = "cannot be written: let the user that this runs as write it, and its directory"
+_UNUSABLE: Final = {
+    sqlite3.SQLITE_NOTADB: "is not an SQLite database: give the name of one, or of a file that is not there",
+    sqlite3.SQLITE_CANTOPEN: _NOT_WRITABLE,
+    sqlite3.SQLITE_READONLY: _NOT_WRITABLE,
+}
 
 _ERRORS: Final[dict[int, type[StorageError]]] = {
     sqlite3.SQLITE_FULL: Full,

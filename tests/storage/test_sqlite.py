@@ -1,12 +1,14 @@
 """SQLite: what it survives, and what it says when it cannot go on."""
 
 import os
+import pwd
 import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import closing
+import tempfile
+from collections.abc import AsyncGenerator, Generator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import pytest
 from msilo_core.actions import LookedUp, LookUp, Outcome
 from msilo_core.errors import Full, SchemaError, Unavailable
 from msilo_storage.sqlite import SqliteStorage
+from tests.postgres import UNPRIVILEGED_USER
 from tests.storage.values import BOB, NOW_S, append, bind, binding, dump, every_kind_of_work, message, settle, stores
 
 # As Kamailio's own script makes it.
@@ -215,6 +218,19 @@ BIG_TABLES = f"""
 """
 
 
+@contextmanager
+def as_anybody() -> Generator[None]:
+    """Be somebody whom the modes of files apply to: they do not to root."""
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(pwd.getpwnam(UNPRIVILEGED_USER).pw_uid)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.seteuid(0)
+
+
 class TestOpening:
     async def test_no_such_directory(self, tmp_path: Path) -> None:
         with pytest.raises(SchemaError, match=r"directory .*/missing does not exist"):
@@ -233,6 +249,34 @@ class TestOpening:
             async with SqliteStorage(path):
                 pass
         assert content_of(path) == content
+
+    @pytest.mark.parametrize(
+        ("file_mode", "directory_mode", "complaint"),
+        [
+            (0o666, 0o000, "cannot be written: Permission denied"),
+            (0o666, 0o644, "cannot be written: Permission denied"),
+            (0o000, 0o755, "cannot be written: let the user that this runs as write it, and its directory"),
+            (0o444, 0o755, "cannot be written: let the user that this runs as write it, and its directory"),
+            (0o666, 0o555, "cannot be written: let the user that this runs as write it, and its directory"),
+        ],
+    )
+    @pytest.mark.parametrize("create", [True, False])
+    async def test_a_file_of_somebody_else(
+        self, file_mode: int, directory_mode: int, complaint: str, create: bool
+    ) -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory) / "msilo.db"
+            async with SqliteStorage(path):
+                pass
+            path.chmod(file_mode)
+            path.parent.chmod(directory_mode)
+            try:
+                with as_anybody(), pytest.raises(SchemaError) as caught:
+                    async with SqliteStorage(path, create=create):
+                        pass
+            finally:
+                path.parent.chmod(0o755)
+            assert str(caught.value) == f"{path} {complaint}"
 
     async def test_an_empty_file_where_nothing_may_be_made(self, path: Path) -> None:
         fill(path, "")
