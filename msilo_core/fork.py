@@ -129,7 +129,7 @@ class Fork(Generic[S]):
             renew: is asked for each target of a later group when that begins.
             clients: where the transactions live.
             entropy: for branches.
-            rank: which failure counts.
+            rank: which failure counts; after one that it puts at 0 or below no more branches begin.
             follow: is asked of each failure whether it leads on; none does if None.
             max_breadth: most branches at the same time, at least 1.
             mark: second part of each branch, which tells a loop (RFC 5393 section 4.2.1), or empty.
@@ -291,7 +291,7 @@ class Fork(Generic[S]):
         self.finals[contact] = status
         self.statuses.append(status)
         self._was_received |= response is not None or status == TIMED_OUT
-        if status >= 600:
+        if self._rank(status) <= 0:
             self._groups.clear()
         if status in (401, 407) and response is not None:
             self._challenges.append(response)

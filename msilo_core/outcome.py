@@ -42,14 +42,21 @@ def outcome_of(status: int, reached: int, attempts: int = 0) -> Outcome:
     return Outcome.FAILED
 
 
-def hopeful_first(status: int) -> int:
+def hopeful_first(status: int, reached: int) -> int:
     """Rank failures of a stored message at several contacts: it is refused for good only if all refuse it so.
 
-    Or if one says so for all: a 6xx is about the user (RFC 3261 section 21.6).
+    Or if one says so for all: a 6xx is about the user (RFC 3261 section 21.6). A contact that has it comes before that.
+
+    Args:
+        status: 300 to 699.
+        reached: as for :func:`outcome_of`.
     """
+    outcome = outcome_of(status, reached)
+    if outcome is Outcome.DELIVERED:
+        return -1
     if status >= 600:
         return 0
-    return 2 if outcome_of(status, 0) is Outcome.REFUSED else 1
+    return 2 if outcome is Outcome.REFUSED else 1
 
 
 class Backoff:

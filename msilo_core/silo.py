@@ -592,6 +592,8 @@ class Silo:
     def _sending_fork(self, inbox: Inbox, targets: list[Target]) -> Fork[Aor]:
         message = inbox.page[len(inbox.sending)]
         devices: dict[str, str] | None = None
+        # One that has it has it for all, but where each is to have it.
+        reached = 0 if self._is_each else message.reached
         if self._is_each:
             lacking = inbox.walkers - {*message.taken_by.split()}
             found = self._where.devices(inbox, targets)
@@ -602,7 +604,8 @@ class Silo:
         renew = partial(self._renew_stored, inbox, message)
         return Fork(
             self, inbox.owner, targets, serialise, renew, self._clients, self._entropy,
-            rank=hopeful_first, follow=partial(self._follow, inbox, message), mark=DELIVERY_MARK, devices=devices,
+            rank=partial(hopeful_first, reached=reached), follow=partial(self._follow, inbox, message),
+            mark=DELIVERY_MARK, devices=devices,
         )  # fmt: skip
 
     def _serialise(self, message: Message, extra_hdrs: str, target: Target, via: str, _max_breadth: int) -> bytes:

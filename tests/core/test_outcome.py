@@ -44,7 +44,12 @@ def test_others_are_tried_as_long_as_the_message_lives(status: int) -> None:
 
 
 def test_hope_ranks_before_refusal_and_a_word_for_all_before_both() -> None:
-    assert hopeful_first(603) < hopeful_first(480) == hopeful_first(500) < hopeful_first(415)
+    ranks = [hopeful_first(status, reached=0) for status in (603, 480, 500, 415, 482)]
+    assert ranks == [0, 1, 1, 2, 2]
+
+
+def test_contact_that_has_it_ranks_before_all_that_others_say() -> None:
+    assert hopeful_first(482, reached=1) < hopeful_first(603, reached=1)
 
 
 def pauses(attempts: int, response: Response | None = None, config: DeliveryConfig | None = None) -> set[int]:

@@ -552,6 +552,34 @@ def test_6xx_is_for_good_whoever_else_says_what_before_or_after(order: tuple[str
     assert world.dead() == [b"hello"]
 
 
+@pytest.mark.parametrize("other_says", ["480 Away", "404 Not Found", "603 Decline"])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_phone_that_says_that_it_has_it_has_it_whatever_another_says(other_says: str, is_first: bool) -> None:
+    world = World()
+    world.datagram(message())
+    both = f"<sip:bob@127.0.0.1:5072>, {CAROLS}"
+    (_, _, other) = world.datagram(register(contact=both), BOB)
+    # What bob's phone answers is lost.
+    world.datagram(answer(other, "480 Away"), CAROL)
+    world.pass_time(33_000)
+    (_, again, other_again) = world.datagram(register(contact=both, cseq=2), BOB)
+    answers = [(answer(again, "482 Request Merged"), BOB), (answer(other_again, other_says), CAROL)]
+    for data, remote in answers if is_first else reversed(answers):
+        world.datagram(data, remote)
+    assert world.waiting() == world.dead() == []
+    assert world.engine.statistics.dumped_messages == 1
+
+
+def test_message_that_a_phone_says_that_it_has_goes_to_none_of_a_lower_q() -> None:
+    world = World()
+    stored_for_two_groups(world)
+    # Neither answers in time.
+    world.pass_time(38_000)
+    (again,) = world.datagram(register(cseq=3), BOB)[1:]
+    assert world.datagram(answer(again, "482 Request Merged"), BOB) == []
+    assert world.waiting() == []
+
+
 def test_failures_made_here_are_weighed_together() -> None:
     world = World()
     beside(world, route=True).datagram(message(b"x" * 64_800, headers=f"X: {'y' * 200}\r\n"))
