@@ -540,13 +540,12 @@ class Engine(Element):
     # -- Completions ---------------------------------------------------------------------------------------------------
 
     def _stored(self, call: Call, owner: Aor, completion: Completion, now: Moment) -> list[Action]:
-        if isinstance(completion, Refused):
-            actions = self._respond(call.transaction, completion.status, now, completion.reason)
-            return actions + self._silo.stored(call, owner, 0, now)
         if not isinstance(completion, Stored):
             if call.fork is not None and call.fork.taken:
                 # A phone took it while it was being stored.
                 actions = self._respond(call.transaction, 200, now)
+            elif isinstance(completion, Refused):
+                actions = self._respond(call.transaction, completion.status, now, completion.reason)
             else:
                 actions = self._storage_failed(call.request, call.transaction, completion, now)
             return actions + self._silo.stored(call, owner, 0, now)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from msilo_core import Config, Expired, Flow, Limits, ServerRoute, SiloRoute
+from msilo_core import Config, Expired, Flow, Limits, ServerRoute, SiloConfig, SiloRoute
 from msilo_core.actions import Action, Dump, Expire, LookUp, Outcome, Settle, StorageFailed, Store
 from msilo_core.route import Call
 from tests.core.world import (
@@ -81,6 +81,17 @@ def test_what_a_phone_takes_live_before_the_store_has_answered_is_not_sent_from_
     assert world.datagram(answer(relayed), BOB) == []
     assert [status_of(data) for data in world.carry_out(world.engine.complete(stored[0], world.now))] == [202]
     assert world.waiting() == []
+
+
+def test_sender_of_what_a_phone_took_live_is_not_told_that_the_inbox_had_no_room_for_it() -> None:
+    world = World(Config(silo=SiloConfig(max_bytes=1)))
+    world.datagram(register(), BOB)
+    (relayed,) = world.datagram(message())
+    world.hold = {Store}
+    world.pass_time(6_000)
+    assert world.datagram(answer(relayed), BOB) == []
+    (told,) = world.let_go()
+    assert status_of(told) == 200
 
 
 @pytest.mark.parametrize("taken_after_ms", [1_000, 20_000])
