@@ -231,6 +231,33 @@ class TestMistakes:
             assert re.fullmatch("msilo: error: .*\n", done.stderr), done.stderr
             assert (done.returncode, done.stdout) == (2, "")
 
+    @pytest.mark.parametrize(
+        ("command", "complaint"),
+        [
+            ("--version >/dev/full", "No space left on device"),
+            ("serve --listen udp://127.0.0.1:0 --storage memory: >/dev/full", "No space left on device"),
+            (f"user add {BOB} <&-", "no password was given: .*"),
+            ("silo purge --all <&-", "nobody can be asked .*"),
+        ],
+    )
+    def test_what_it_was_started_with_is_full_or_closed(self, command: str, complaint: str, tmp_path: Path) -> None:
+        done = subprocess.run(
+            ["sh", "-c", f"{MSILO} {command}"], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False
+        )
+        *log, said = done.stderr.splitlines()
+        assert re.fullmatch(f"msilo: error: {complaint}", said)
+        assert all(" INFO " in line for line in log)
+        assert (done.returncode, done.stdout) == (2, "")
+
+    def test_no_socket_takes_the_place_of_what_is_closed(self) -> None:
+        command = f"exec {MSILO} serve --listen udp://127.0.0.1:0 --storage memory: <&- 2>&-"
+        with subprocess.Popen(["sh", "-c", command], stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("ready: ")
+            assert {os.readlink(f"/proc/{process.pid}/fd/{number}") for number in (0, 2)} == {os.devnull}
+            process.terminate()
+            assert process.wait(timeout=30) == 0
+
     def test_a_port_that_is_taken_is_told_in_one_line(self, service: Service) -> None:
         done = run_msilo("serve", "--storage", "memory:", "--listen", service.uris[1])
         assert done.stderr == f"msilo: error: cannot listen on {service.uris[1]}: Address already in use\n"

@@ -38,6 +38,7 @@ for command in (serve, send, listen, silo, user, db, config):
 
 def main() -> NoReturn:
     """Run the command line of this process, and exit."""
+    _open_what_was_closed()
     try:
         status = msilo.main(prog_name="msilo", standalone_mode=False) or 0
         sys.stdout.flush()
@@ -50,11 +51,29 @@ def main() -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         status = INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has seen enough. What is still buffered must not be complained about at
-        # exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read our output has seen enough.
+        _forget_output()
         status = PIPE_BROKEN
+    except OSError as error:
+        # The machine: no room where our output goes, or no more files.
+        status = _complain(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error))
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _forget_output()
     sys.exit(status)
+
+
+def _open_what_was_closed() -> None:
+    # Python has None for what its parent closed, and the next socket would become our standard error.
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  # it is for the whole process
+
+
+def _forget_output() -> None:
+    # What is still buffered must not be complained about at exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(message: str) -> int:
