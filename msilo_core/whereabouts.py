@@ -1,6 +1,7 @@
 """Where the owner of an inbox is, and how a MESSAGE reaches him."""
 
 from collections.abc import Callable, Container, Sequence
+from functools import partial
 
 from msilo_core.actions import Action, Binding, Completion, LookedUp, StorageFailed, Unbind, Unbound
 from msilo_core.clock import Moment
@@ -12,6 +13,7 @@ from msilo_core.inbox import Inbox
 from msilo_core.nexthop import NextHop
 from msilo_core.statistics import Statistics
 from msilo_core.targets import Target, capable, device_of, target_of
+from msilo_core.uri import Aor
 
 __all__ = ["Whereabouts"]
 
@@ -40,6 +42,8 @@ class Whereabouts:
         self._next_hop = next_hop
         self._statistics = statistics
         self._is_open = is_open
+        # What the store is being told to drop. It is told once: those who ask for the owner meanwhile are any number.
+        self._dropping: set[tuple[Aor, str, int]] = set()
 
     def heard(self, inbox: Inbox, registrations: int, looked_up: LookedUp) -> list[Action]:
         """The store has said of whom it knows, as of the REGISTER of that number."""
@@ -123,10 +127,15 @@ class Whereabouts:
 
     def _unbind(self, inbox: Inbox, binding: Binding) -> list[Action]:
         inbox.bindings = tuple([other for other in inbox.bindings if other.contact != binding.contact])
-        token = self._desk.issue_patiently(self._unbound)
-        return [Unbind(token, inbox.owner, binding.contact, binding.updated_ms)]
+        dropped = (inbox.owner, binding.contact, binding.updated_ms)
+        if dropped in self._dropping:
+            return []
+        self._dropping.add(dropped)
+        token = self._desk.issue_patiently(partial(self._unbound, dropped))
+        return [Unbind(token, *dropped)]
 
-    def _unbound(self, completion: Completion, _now: Moment) -> list[Action]:
+    def _unbound(self, dropped: tuple[Aor, str, int], completion: Completion, _now: Moment) -> list[Action]:
+        self._dropping.discard(dropped)
         if isinstance(completion, StorageFailed):
             # Whoever meets it next finds the same.
             self._statistics.storage_failures += 1

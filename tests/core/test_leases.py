@@ -492,6 +492,21 @@ def test_store_that_cannot_drop_it_is_not_asked_twice() -> None:
     assert world.engine.statistics.storage_failures == 1
 
 
+def test_store_that_is_slow_to_drop_it_is_told_once() -> None:
+    world = World()
+    stream = tcp(BOB)
+    world.stream(register(contact=BY_TCP, transport="TCP"), stream)
+    world.carry_out(world.engine.flow_closed(stream, "reset", world.now))
+    world.hold = {Unbind}
+    for number in range(3):
+        assert [status_of(data) for data in world.datagram(message(number=number))] == [202]
+    (action,) = world.held
+    world.held.clear()
+    world.carry_out(world.engine.complete(StorageFailed(action.token, "down"), world.now))
+    world.datagram(message(number=3))
+    assert len(world.held) == 1
+
+
 def test_connection_to_another_server_is_left_to_that() -> None:
     world = World()
     stream = tcp(BOB)
