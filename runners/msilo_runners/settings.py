@@ -354,6 +354,8 @@ def _convert(
 def _unknown(key: str, prefix: str, known: Iterable[str]) -> str:
     if prefix == "msilo." and key == "db_url":
         return "msilo.db_url has another place here: give --storage URL, or url under [storage]"
+    if prefix == "server." and key == "workers":
+        return "server.workers is not for a file: give --workers N to msilo serve"
     nearest = difflib.get_close_matches(key, known, n=1)
     what = "table" if not prefix else "key"
     remedy = f"did you mean {prefix}{nearest[0]}?" if nearest else f"known are {', '.join(sorted(known))}"

@@ -260,10 +260,11 @@ def test_a_list_may_be_emptied_on_the_command_line() -> None:
         ("server = 3", "server = 3 is not a table: write [server] above its keys"),
         ("[server]\nlisen = []", "server.lisen is not a known key: did you mean server.listen?"),
         (
-            "[server]\nworkers = 2",
-            "server.workers is not a known key: known are backend, domain, expires_default, expires_max, expires_min, "
+            "[server]\nport = 5060",
+            "server.port is not a known key: known are backend, domain, expires_default, expires_max, expires_min, "
             "foreign, grace, listen, path_mode, role, route, trust",
         ),
+        ("[server]\nworkers = 2", "server.workers is not for a file: give --workers N to msilo serve"),
         (
             '[server]\nlisten = "udp://127.0.0.1"',
             'server.listen = "udp://127.0.0.1" does not fit: give a list of texts, such as ["one", "two"]',
