@@ -8,10 +8,12 @@ from typing import Any
 import click
 import msgspec
 
+from msilo_core import PeerError, parse_aor
+from msilo_runners.errors import SettingsError
 from msilo_runners.settings import ServerConfig, Settings, read_settings
 from msilo_storage import Storage, TableNames, open_store
 
-__all__ = ["Database", "database_options", "open_database", "password_option", "username_option"]
+__all__ = ["Database", "checked_aor", "database_options", "open_database", "password_option", "username_option"]
 
 password_option = click.option(
     "--password", envvar="MSILO_PASSWORD", show_envvar=True, metavar="P", help="What challenges are answered with."
@@ -20,6 +22,18 @@ password_option = click.option(
 username_option = click.option(
     "--username", metavar="NAME", help="Name to log in by, where it is not the user part of the address."
 )
+
+
+def checked_aor(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """Refuse what is no address of record, in an argument or an option that this is the `callback` of."""
+    if value is not None:
+        try:
+            parse_aor(value)
+        except PeerError:
+            raise click.BadParameter(
+                f"{value!r} is no address of record: give one such as sip:bob@example.com"
+            ) from None
+    return value
 
 
 class Database(msgspec.Struct, frozen=True):
@@ -54,5 +68,11 @@ def database_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def open_database(database: Database) -> Storage:
-    """Return the store of a database, not open yet; a mistyped name must not leave an empty one behind."""
+    """Return the store of a database, not open yet; a mistyped name must not leave an empty one behind.
+
+    Raises:
+        SettingsError: it is in memory, where what a server has is nowhere to be seen, and what is added is lost.
+    """
+    if database.url == "memory:":
+        raise SettingsError("memory: is gone when its program ends: give the URL of a database")
     return open_store(database.url, create=False, names=database.names)

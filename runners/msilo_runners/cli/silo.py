@@ -12,7 +12,7 @@ import click
 import msgspec
 
 from msilo_core import Message, parse_aor
-from msilo_runners.cli.options import Database, database_options, open_database
+from msilo_runners.cli.options import Database, checked_aor, database_options, open_database
 from msilo_runners.cli.records import body_fields, print_json
 from msilo_runners.errors import SettingsError
 from msilo_runners.logs import printable
@@ -48,7 +48,7 @@ _UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 _number = click.IntRange(1, NUMBER_MAX)
 _numbers = click.argument("numbers", metavar="[ID]...", nargs=-1, type=_number)
-_owner = click.option("--owner", metavar="AOR", help="Whose inbox, such as sip:bob@example.com.")
+_owner = click.option("--owner", metavar="AOR", callback=checked_aor, help="Whose inbox, such as sip:bob@example.com.")
 _json_line = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 

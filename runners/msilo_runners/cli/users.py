@@ -9,7 +9,7 @@ from typing import Final
 import click
 
 from msilo_core import Aor, User, parse_aor
-from msilo_runners.cli.options import Database, database_options, open_database
+from msilo_runners.cli.options import Database, checked_aor, database_options, open_database
 from msilo_runners.cli.records import print_json
 from msilo_runners.errors import SettingsError
 from msilo_runners.logs import printable
@@ -32,7 +32,7 @@ def user() -> None:
 
 
 @user.command()
-@click.argument("aor", metavar="SIP-URI")
+@click.argument("aor", metavar="SIP-URI", callback=checked_aor)
 @database_options
 @_file_option
 def add(aor: str, database: Database, file: Path | None) -> None:
@@ -47,7 +47,7 @@ def add(aor: str, database: Database, file: Path | None) -> None:
 
 
 @user.command()
-@click.argument("aor", metavar="SIP-URI")
+@click.argument("aor", metavar="SIP-URI", callback=checked_aor)
 @database_options
 @_file_option
 def remove(aor: str, database: Database, file: Path | None) -> None:
