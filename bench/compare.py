@@ -141,7 +141,7 @@ def compare(
     second where one statement has as many as ours had, and the datagrams that a Python process sends back in a second.
     """
     if plot is not None:
-        plots.require()
+        plots.require(plot)
     if missing := missing_packages():
         raise click.ClickException(f"Kamailio is not installed: apt-get install {' '.join(missing)}")
     cases: list[Case] = [case for case in CASES if case in (only or CASES)]

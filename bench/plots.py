@@ -10,8 +10,10 @@ import click
 __all__ = ["draw_loop", "draw_ratios", "require"]
 
 
-def require() -> None:
-    """Say before anything is measured that nothing can be drawn."""
+def require(path: Path) -> None:
+    """Say before anything is measured that nothing can be drawn into a file."""
+    if not path.parent.is_dir():
+        raise click.ClickException(f"--plot {path}: there is no directory {path.parent}: create it")
     if find_spec("matplotlib") is None:
         raise click.ClickException(
             "--plot needs matplotlib: run `pip install matplotlib`, which is part of the extra dev"

@@ -13,6 +13,7 @@ from pathlib import Path
 import anyio.to_thread
 import msgspec
 
+from msilo_core import SipError
 from msilo_runners import Server, ServerConfig
 from msilo_runners.loop import run
 from msilo_runners.settings import read_settings
@@ -53,10 +54,13 @@ def main() -> None:
     """Serve as the settings file says that is the first argument, in as many processes as the second says."""
     settings = read_settings(Path(sys.argv[1]))
     workers = int(sys.argv[2])
-    if workers > 1:
-        run(_serve_together, Workers(settings.server, workers, settings.backend), backend=settings.backend)
-    else:
-        run(_serve, settings.server, backend=settings.backend)
+    try:
+        if workers > 1:
+            run(_serve_together, Workers(settings.server, workers, settings.backend), backend=settings.backend)
+        else:
+            run(_serve, settings.server, backend=settings.backend)
+    except SipError as error:
+        sys.exit(str(error))
 
 
 async def _serve(config: ServerConfig) -> None:

@@ -154,7 +154,7 @@ def _run_loop(kind: Kind, setting: Setting, plot: Path | None) -> None:
     if plot is None:
         print_line(kind, setting, measure_loop(kind, setting, open_server))
         return
-    plots.require()
+    plots.require(plot)
 
     def measured(settings: Sequence[Setting], label: Callable[[Setting], str]) -> list[Figures]:
         lines: list[Figures] = []

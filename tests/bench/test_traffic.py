@@ -106,3 +106,17 @@ def test_plot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [json.loads(line) for line in ran.stdout.splitlines() if line.startswith("{")]
     assert [(line["window"], line["batch_limit"]) for line in lines] == [(8, 512), (256, 4)]
     assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_store_that_cannot_be_is_told_in_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+    ran = CliRunner().invoke(store, ["--storage", "foo", "--count", "10"])
+    assert ran.exit_code == 1
+    assert "Traceback" not in (said := capfd.readouterr().err)
+    assert "'foo' is not a storage URL" in said
+
+
+def test_a_plot_that_cannot_be_written_is_told_before_anything_runs(tmp_path: Path) -> None:
+    ran = CliRunner().invoke(store, ["--storage", "memory:", "--plot", str(tmp_path / "missing" / "store.png")])
+    assert ran.exit_code == 1
+    assert ran.output.startswith("Error: ")
+    assert "create" in ran.output
