@@ -42,6 +42,11 @@ _CONFLICTS_MAX: Final = 3
 
 _CLOSE_TIMEOUT_S: Final = 2.0
 
+# How long a plan is used. One that was made when PostgreSQL had just analysed a table of a few rows reads all of it,
+# however many there are by now, until the table is analysed again: a minute later, or never. To plan a statement takes
+# a millisecond or two.
+_PLAN_S: Final = 5
+
 # How much later than the server's own limit ours cuts the connection: a server that lives answers first.
 _WATCHDOG_MARGIN_S: Final = 0.5
 
@@ -100,8 +105,7 @@ class Connector:
 
     async def _connect(self, url: str, statement_timeout_s: float) -> Connection:
         async with asyncio.timeout(self._timeout_s):
-            # A lifetime of 0: prepared statements are held for as long as the connection.
-            connection = await asyncpg.connect(url, max_cached_statement_lifetime=0)
+            connection = await asyncpg.connect(url, max_cached_statement_lifetime=_PLAN_S)
             try:
                 settings = _settings(self._name, statement_timeout_s)
                 await connection.execute(_SET, list(settings), list(settings.values()))
@@ -344,7 +348,7 @@ def _settings(name: str, statement_timeout_s: float) -> dict[str, str]:
         # A node that dies between two statements must not keep others from the rows that it locked.
         "idle_in_transaction_session_timeout": timeout_ms,
         # Every statement of ours finds its rows by an index. A plan made while the table is small would scan it, and
-        # being prepared would still be used when there are a million rows.
+        # be used for a while when there are thousands of rows.
         "enable_seqscan": "off",
         "enable_bitmapscan": "off",
         "enable_hashjoin": "off",

@@ -22,11 +22,15 @@ from msilo_core.actions import (
     Outcome,
     Refused,
     Remind,
+    Renew,
+    Settle,
     StorageFailed,
     Stored,
+    Unbind,
 )
 from msilo_core.errors import LocalError, SchemaError, StorageError, Unavailable
-from msilo_storage import Storage, create_schema, open_store
+from msilo_core.uri import Aor
+from msilo_storage import Storage, create_schema, lanes, open_store
 from msilo_storage.postgres import PostgresStorage
 from tests.postgres import Console, PostgresServer
 from tests.storage.values import (
@@ -646,6 +650,31 @@ class TestRows:
             await every_kind_of_work(store, weigh=False)
         # Leaving the store sent its counts.
         assert rows_read(console) < 2000
+
+    async def test_plans_of_a_table_that_was_known_to_be_small_do_not_last(
+        self, url: str, console: Console, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(lanes, "_PLAN_S", 1)
+        async with PostgresStorage(url, timeout_s=10) as store:
+            await self.deliver(store, 1)
+            console.execute("ANALYZE silo, silo_location")
+            await self.deliver(store, 2)
+            console.execute(BIG_TABLES)
+            await anyio.sleep(1.1)
+            await self.deliver(store, 3)
+        assert rows_read(console) < 2000
+
+    @staticmethod
+    async def deliver(store: Storage, n: int) -> None:
+        """Store a message to somebody who is there, try in vain to deliver it, and leave it and where he is."""
+        owner = Aor(f"dave{n}", "example.com")
+        (number,) = await append(store, message(n, owner=owner))
+        await store.bind([bind(binding(), binding("sip:dave@192.0.2.2"), owner=owner)])
+        await store.look_up([LookUp(1, owner, NOW_S)])
+        await store.dump([Dump(2, owner, 1, "one", NOW_MS, 1000)])
+        await store.renew([Renew(3, owner, (number,), "one", 1000)])
+        await store.settle([Settle(4, owner, number, "one", Outcome.FAILED, 480)])
+        await store.unbind([Unbind(5, owner, "sip:dave@192.0.2.2", 0)])
 
 
 # 30,000 messages to Bob, of which the oldest third were set aside and the next one are for later; 20,000 to others, of
