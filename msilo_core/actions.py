@@ -255,7 +255,9 @@ class LookUp(msgspec.Struct, frozen=True, tag=True, gc=False):
 class Bind(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Change the bindings of `owner` as one REGISTER says, all or nothing. Answer: :class:`Bound` or :class:`Refused`.
 
-    The rules are in :func:`msilo_core.registrar.rebind`, which the store calls inside its transaction.
+    The rules are in :func:`msilo_core.registrar.rebind`, which the store calls inside its transaction. If messages
+    wait, and a contact takes them, others look for the oldest half a minute later (:class:`Retry`), should the node
+    that asks die before it leases it.
 
     Attributes:
         contacts: bindings to add or refresh, and with ``expires_s`` not after `now_s` to remove; empty to ask only.

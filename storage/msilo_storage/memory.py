@@ -48,6 +48,7 @@ from msilo_storage.rows import aor_values, repeat_key
 from msilo_storage.rules import (
     DUE_ROWS_MAX,
     EXPIRE_ROWS_MAX,
+    REGISTERED_LOOK_S,
     RETRY_ROWS_MAX,
     TAKEN,
     UNTOLD_ROWS_MAX,
@@ -311,7 +312,11 @@ class MemoryStorage:
             return StorageFailed(bind.token, str(error))
         if isinstance(result, Rejection):
             return Refused(bind.token, result.status, result.reason)
-        return Bound(bind.token, result.bindings, self._is_awaited(bind, result.bindings))
+        waiting = self._is_awaited(bind, result.bindings)
+        oldest = self._oldest(bind.owner) if waiting and devices_of(result.bindings) else None
+        if oldest is not None and not oldest.lease_node:
+            oldest.look_at(bind.now_s + REGISTERED_LOOK_S)
+        return Bound(bind.token, result.bindings, waiting)
 
     def _unbind(self, unbind: Unbind) -> Unbound:
         bindings = self._inventory.get(unbind.owner, {})
@@ -508,14 +513,13 @@ class MemoryStorage:
 
     def _hand_on(self, message: Message) -> None:
         """A message waits no longer: if others were to look at its inbox, it is the oldest that they look for now."""
-        if not message.next_time_s or message.status not in (0, TAKEN):
-            return
-        for row in self._inboxes.get(message.owner, {}).values():
-            if row.message.status == 0 and row.message.snd_time_s == 0:
-                row.message = msgspec.structs.replace(
-                    row.message, next_time_s=row.message.next_time_s or message.next_time_s
-                )
-                return
+        row = self._oldest(message.owner)
+        if message.next_time_s and message.status in (0, TAKEN) and row is not None:
+            row.look_at(message.next_time_s)
+
+    def _oldest(self, owner: Aor) -> "_Row | None":
+        rows = self._inboxes.get(owner, {}).values()
+        return next((row for row in rows if row.message.status == 0 and row.message.snd_time_s == 0), None)
 
     def _delete(self, row: "_Row") -> None:
         message = row.message
@@ -543,6 +547,10 @@ class _Row(msgspec.Struct):
     def is_due(self, now_s: int) -> bool:
         """Whether it is to be tried again."""
         return 0 < self.message.next_time_s <= now_s
+
+    def look_at(self, at_s: int) -> None:
+        """Let others look for it then, if they do not anyway."""
+        self.message = msgspec.structs.replace(self.message, next_time_s=self.message.next_time_s or at_s)
 
 
 def _swept(page: Sequence[_Row], done: Sequence[bool], meant: Sequence[_Row]) -> Sweep:

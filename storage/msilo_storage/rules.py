@@ -15,6 +15,7 @@ __all__ = [
     "DUE_ROWS_MAX",
     "EXPIRE_ROWS_MAX",
     "PAUSE_DOUBLED_MAX",
+    "REGISTERED_LOOK_S",
     "RETRY_ROWS_MAX",
     "TAKEN",
     "UNTOLD_ROWS_MAX",
@@ -40,6 +41,10 @@ C = TypeVar("C")
 
 RETRY_ROWS_MAX: Final = 1_000
 """Messages that one :class:`msilo_core.Retry` looks at, those that have been due longest."""
+
+REGISTERED_LOOK_S: Final = 30
+"""How long after a REGISTER others look for what waits, if the server that answered it has leased nothing by then: it
+may have died in between. See :class:`msilo_core.Bind`."""
 
 EXPIRE_ROWS_MAX: Final = 10_000
 """Messages deleted by one :class:`msilo_core.Expire`: a tenth of a second of work, so that nobody waits long for it."""

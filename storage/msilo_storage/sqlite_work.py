@@ -59,6 +59,7 @@ from msilo_storage.rules import (
     DUE_ROWS_MAX,
     EXPIRE_ROWS_MAX,
     PAUSE_DOUBLED_MAX,
+    REGISTERED_LOOK_S,
     RETRY_ROWS_MAX,
     TAKEN,
     UNTOLD_ROWS_MAX,
@@ -199,12 +200,16 @@ def bind(connection: sqlite3.Connection, binds: Sequence[Bind], sql: Sql) -> lis
     removed = [(*aor_values(owner), contact) for owner, contact in changes.removed]
     connection.executemany(sql(_DELETE_BINDING), removed)
     answers: list[Bound | Refused] = []
+    awaited: list[tuple[str, str, int]] = []
     for bind, result in zip(binds, changes.results, strict=True):
         if isinstance(result, Rejection):
             answers.append(Refused(bind.token, result.status, result.reason))
         else:
             waiting = _is_awaited(connection, sql, bind, result.bindings)
+            if waiting and devices_of(result.bindings):
+                awaited.append((*aor_values(bind.owner), bind.now_s + REGISTERED_LOOK_S))
             answers.append(Bound(bind.token, result.bindings, waiting))
+    connection.executemany(sql(_LOOK_FOR_UNLEASED), awaited)
     return answers
 
 
@@ -220,16 +225,17 @@ def unbind(connection: sqlite3.Connection, unbinds: Sequence[Unbind], sql: Sql) 
 LOOKED_FOR: Final = "{username}, {domain}, iif({status} IN (0, 200), next_time, 0)"
 """What :func:`hand_on` is to know of a row that leaves."""
 
-_HAND_ON: Final = (
+_LOOK_FOR_OLDEST: Final = (
     "UPDATE {silo} SET next_time = ?3 WHERE next_time = 0 AND {id} = ("
     "SELECT {id} FROM {silo} WHERE {username} = ?1 AND {domain} = ?2 AND {status} = 0 AND {snd_time} = 0"
     " ORDER BY {id} LIMIT 1)"
 )
+_LOOK_FOR_UNLEASED: Final = f"{_LOOK_FOR_OLDEST} AND lease_node = ''"
 
 
 def hand_on(connection: sqlite3.Connection, sql: Sql, gone: Iterable[tuple[str, str, int]]) -> None:
     """Let others look for the oldest that waits where they were to look for one that has left."""
-    connection.executemany(sql(_HAND_ON), sorted(row for row in gone if row[2]))
+    connection.executemany(sql(_LOOK_FOR_OLDEST), sorted(row for row in gone if row[2]))
 
 
 _ROW: Final = "WHERE {username} = ? AND {domain} = ? AND {id} = ?"

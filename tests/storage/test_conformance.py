@@ -409,8 +409,9 @@ class TestWhoeverIsThere:
     async def test_a_repeat_changes_nothing(self, store: Storage) -> None:
         await append(store, message(1))
         await store.bind([bind(binding())])
+        before = await store.list()
         await append(store, message(1))
-        assert [m.next_time_s for m in await store.list()] == [0]
+        assert await store.list() == before
 
 
 class TestUnbind:
@@ -549,10 +550,10 @@ class TestRetry:
         assert [m.next_time_s for m in await store.list()] == [NOW_S + 90, NOW_S + 90]
 
     async def test_all_that_is_due_of_an_owner_is_put_off_together(self, store: Storage) -> None:
-        await append(store, message(1), message(2, next_time_s=NOW_S), message(3, next_time_s=NOW_S - 9))
         await store.bind([bind(binding())])
+        await append(store, *[message(n, next_time_s=NOW_S - n) for n in range(3)])
         assert await retry(store) == (BOB,)
-        assert [m.next_time_s for m in await store.list()] == [0, NOW_S + 30, NOW_S + 30]
+        assert [m.next_time_s for m in await store.list()] == [NOW_S + 30] * 3
 
     async def test_so_many_owners_those_longest_due_first(self, store: Storage) -> None:
         owners = [Aor(f"user{n}", "example.com") for n in range(4)]
@@ -568,6 +569,53 @@ class TestRetry:
         await store.bind([bind(binding()), bind(binding(), owner=CAROL)])
         answers = await store.retry([Retry(1, NOW_S, "one", 9, 30), Retry(2, NOW_S + 1, "one", 9, 30)])
         assert answers == [Due(1, (BOB,)), Due(2, (CAROL,))]
+
+
+class TestRegistered:
+    """A server that answers a REGISTER may die before it leases what waits: others look for it then."""
+
+    @pytest.mark.parametrize("contacts", [1, 2])
+    async def test_what_waits_is_looked_for_where_nobody_leases_it(self, store: Storage, contacts: int) -> None:
+        await append(store, message(1), message(2), message(1, CAROL))
+        bindings = [binding(f"sip:bob@192.0.2.{n}") for n in range(contacts)]
+        (bound,) = await store.bind([bind(*bindings)])
+        assert isinstance(bound, Bound)
+        assert bound.waiting
+        assert await retry(store, now_s=NOW_S + 29) == ()
+        assert await retry(store, now_s=NOW_S + 30) == (BOB,)
+
+    @pytest.mark.parametrize("contacts", [1, 2])
+    async def test_what_is_leased_is_looked_for_as_always(self, store: Storage, contacts: int) -> None:
+        await append(store, message(1), message(2), message(3))
+        await store.bind([bind(*[binding(f"sip:bob@192.0.2.{n}") for n in range(contacts)])])
+        await dump(store, messages_max=2, lease_ms=10_000)
+        assert [m.next_time_s for m in await store.list()] == [0, 0, NOW_S + 11]
+
+    async def test_what_another_leases_is_left_to_that(self, store: Storage, peer: Storage) -> None:
+        await append(store, message(1), message(2))
+        await dump(peer, node="two", messages_max=1)
+        await store.bind([bind(binding())])
+        assert [m.next_time_s for m in await store.list()] == [0, NOW_S + 11]
+
+    async def test_what_is_to_be_tried_again_is_so_when_it_was(self, store: Storage) -> None:
+        await append(store, message(1, next_time_s=NOW_S + 5))
+        await store.bind([bind(binding())])
+        assert await retry(store, now_s=NOW_S + 5) == (BOB,)
+
+    @pytest.mark.parametrize("contacts", [1, 2])
+    async def test_contacts_that_take_no_messages_are_nobody_to_look_for(self, store: Storage, contacts: int) -> None:
+        await append(store, message(1))
+        await store.bind([bind(*[binding(f"sip:bob@192.0.2.{n}", methods="INVITE, BYE") for n in range(contacts)])])
+        assert [m.next_time_s for m in await store.list()] == [0]
+
+    async def test_what_is_for_later_and_what_was_set_aside_are_not_looked_for(self, store: Storage) -> None:
+        (dead,) = await append(store, message(1))
+        await dump(store)
+        assert await settle(store, dead, Outcome.REFUSED)
+        await append(store, message(2, snd_time_s=NOW_S - 1))
+        await store.bind([bind(binding())])
+        assert [m.next_time_s for m in await store.list(dead=True)] == [0]
+        assert [m.next_time_s for m in await store.list()] == [0]
 
 
 class TestHandingOn:
@@ -844,7 +892,7 @@ class TestRemind:
         times = {late: NOW_S, early: NOW_S, BOB: NOW_S + 1}
         assert await store.list() == [
             msgspec.structs.replace(
-                m, snd_time_s=0 if m.owner == gone else m.snd_time_s, next_time_s=times.get(m.owner, 0)
+                m, snd_time_s=0 if m.owner == gone else m.snd_time_s, next_time_s=times.get(m.owner, m.next_time_s)
             )
             for m in before
         ]

@@ -241,7 +241,7 @@ async def every_kind_of_work(store: Storage, *, weigh: bool = True) -> None:
     for expires_s in (NOW_S + 1000, NOW_S):
         await store.bind([bind(binding(expires_s=expires_s), owner=CAROL)])
     await store.look_up([LookUp(next(_tokens), BOB, NOW_S)])
-    page = (await dump(store, messages_max=3, is_early=False)).messages
+    page = (await dump(store, messages_max=3)).messages
     await renew(store, *(leased.message_id for leased in page))
     for leased in page:
         assert await settle(store, leased.message_id, Outcome.FAILED)
