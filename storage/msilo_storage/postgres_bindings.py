@@ -126,35 +126,11 @@ def _write(given: str, verdict: str) -> str:
 """
 
 
-def _look_for_oldest(owners: str, now_s: str) -> str:
-    """Return common table expressions that let others look for the oldest that waits for each of `owners`.
-
-    What is locked is passed over: whoever has it locked sees to its ``next_time``, or deletes it.
-    """
-    return f"""oldest AS MATERIALIZED (
-        SELECT owner.username, owner.domain, {now_s}::bigint + {REGISTERED_LOOK_S} AS at_s, message.id
-        FROM {owners} CROSS JOIN LATERAL (
-            SELECT silo.{{id}} AS id
-            FROM {{silo}} AS silo
-            WHERE silo.{{username}} = owner.username AND silo.{{domain}} = owner.domain
-                AND silo.{{status}} = 0 AND silo.{{snd_time}} = 0
-            ORDER BY silo.{{username}}, silo.{{domain}}, silo.{{id}}
-            LIMIT 1
-            FOR UPDATE SKIP LOCKED
-        ) AS message
-    ), looked_for AS (
-        UPDATE {{silo}} AS silo SET next_time = oldest.at_s
-        FROM oldest
-        WHERE silo.{{username}} = oldest.username AND silo.{{domain}} = oldest.domain AND silo.{{id}} = oldest.id
-            AND silo.next_time = 0 AND silo.lease_node = ''
-    )"""
-
-
 _WRITE: Final = _write(_WRITTEN.rows, "")
 # What rules.fold comes to where an owner has no other binding than the one that is written: a REGISTER with a CSeq that
 # is too low writes nothing, unless it is this very one, made again when a connection was lost.
 _NOW_S: Final = f"${_WRITTEN.next}"
-_WRITTEN_ONLY: Final = _write(
+_WRITE_ONLY: Final = _write(
     f"""{_WRITTEN.rows}
     WHERE NOT EXISTS (
         SELECT FROM {{silo_location}} AS other
@@ -164,15 +140,27 @@ _WRITTEN_ONLY: Final = _write(
     f"""WHERE location.expires <= {_NOW_S} OR location.callid <> excluded.callid OR location.cseq < excluded.cseq
         OR (location.cseq = excluded.cseq AND location.node = excluded.node
             AND location.updated_ms = excluded.updated_ms)
-    RETURNING location.username, location.domain, {_is_waiting("location", _NOW_S)} AS is_waiting,
-        location.methods = '' OR position('MESSAGE'::bytea IN location.methods) > 0 AS takes_messages""",
+    RETURNING location.username, location.domain, {_is_waiting("location", _NOW_S)}""",
 )
-_WRITE_ONLY: Final = f"""
-    WITH written AS ({_WRITTEN_ONLY}),
-    {_look_for_oldest("(SELECT * FROM written WHERE is_waiting AND takes_messages) AS owner", _NOW_S)}
-    SELECT username, domain, is_waiting FROM written
+# What is locked is passed over: whoever has it locked sees to its next_time, or deletes it.
+_LOOK_FOR_OLDEST: Final = f"""
+    WITH oldest AS MATERIALIZED (
+        SELECT given.username, given.domain, given.now_s + {REGISTERED_LOOK_S} AS at_s, message.id
+        FROM {_ASKED.rows} CROSS JOIN LATERAL (
+            SELECT silo.{{id}} AS id
+            FROM {{silo}} AS silo
+            WHERE silo.{{username}} = given.username AND silo.{{domain}} = given.domain
+                AND silo.{{status}} = 0 AND silo.{{snd_time}} = 0
+            ORDER BY silo.{{username}}, silo.{{domain}}, silo.{{id}}
+            LIMIT 1
+            FOR UPDATE SKIP LOCKED
+        ) AS message
+    )
+    UPDATE {{silo}} AS silo SET next_time = oldest.at_s
+    FROM oldest
+    WHERE silo.{{username}} = oldest.username AND silo.{{domain}} = oldest.domain AND silo.{{id}} = oldest.id
+        AND silo.next_time = 0 AND silo.lease_node = ''
 """
-_LOOK_FOR_OLDEST: Final = f"WITH {_look_for_oldest(f'(SELECT * FROM {_ASKED.rows}) AS owner', 'owner.now_s')} SELECT"
 _LOCK: Final = f"""
     SELECT FROM {{silo_location}} AS location JOIN {_ASKED.rows} USING (username, domain)
     ORDER BY username, domain, contact
@@ -196,7 +184,16 @@ async def bind(connection: Connection, binds: Sequence[Bind], sql: Sql) -> list[
     if places:
         rest = await _bind_any(connection, [binds[place] for place in places], sql)
         answers.update(zip(places, rest, strict=True))
+    awaited = {bind.owner: bind for place, bind in enumerate(binds) if _is_awaited(answers[place])}
+    if awaited:
+        # Before anybody is answered, and by itself: where nobody's messages wait no REGISTER waits for their table.
+        await connection.execute(sql(_LOOK_FOR_OLDEST), *_asked([*awaited.values()]))
     return await _with_lacked(connection, binds, [answers[place] for place in range(len(binds))], sql)
+
+
+def _is_awaited(answer: Bound | Refused) -> bool:
+    """Say whether messages wait that one of an owner's contacts takes."""
+    return isinstance(answer, Bound) and answer.waiting and bool(devices_of(answer.bindings))
 
 
 async def _bind_only_contacts(connection: Connection, binds: Sequence[Bind], sql: Sql) -> dict[int, Bound]:
@@ -244,17 +241,12 @@ async def _bind_any(connection: Connection, binds: Sequence[Bind], sql: Sql) -> 
         if changes.removed:
             removed = [(*aor_values(owner), contact) for owner, contact in changes.removed]
             await connection.execute(sql(_DELETE), *_REMOVED.parameters(*zip(*removed, strict=True)))
-        answers: list[Bound | Refused] = []
-        awaited: dict[Aor, Bind] = {}
-        for bind, result in zip(binds, changes.results, strict=True):
-            if isinstance(result, Rejection):
-                answers.append(Refused(bind.token, result.status, result.reason))
-            else:
-                answers.append(Bound(bind.token, result.bindings, bool(result.bindings) and waiting[bind.owner]))
-                if waiting[bind.owner] and devices_of(result.bindings):
-                    awaited[bind.owner] = bind
-        if awaited:
-            await connection.execute(sql(_LOOK_FOR_OLDEST), *_asked([*awaited.values()]))
+    answers: list[Bound | Refused] = []
+    for bind, result in zip(binds, changes.results, strict=True):
+        if isinstance(result, Rejection):
+            answers.append(Refused(bind.token, result.status, result.reason))
+        else:
+            answers.append(Bound(bind.token, result.bindings, bool(result.bindings) and waiting[bind.owner]))
     return answers
 
 
