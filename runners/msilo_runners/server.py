@@ -190,7 +190,7 @@ class Server:
     async def _becomes_idle(self, within_s: float) -> bool:
         with anyio.move_on_after(within_s):
             # An event instead of looking would cost every input a test.
-            while not (self.engine.is_idle and self._driver.is_flushed):  # noqa: ASYNC110
+            while not (self.engine.is_idle and self._driver.is_flushed):  # noqa: ASYNC110  # once in the life of a server
                 await anyio.sleep(IDLE_POLL_S)
             return True
         return False

@@ -513,8 +513,10 @@ class MemoryStorage:
 
     def _hand_on(self, message: Message) -> None:
         """A message waits no longer: if others were to look at its inbox, it is the oldest that they look for now."""
+        if not message.next_time_s or message.status not in (0, TAKEN):
+            return
         row = self._oldest(message.owner)
-        if message.next_time_s and message.status in (0, TAKEN) and row is not None:
+        if row is not None:
             row.look_at(message.next_time_s)
 
     def _oldest(self, owner: Aor) -> "_Row | None":
